@@ -1,0 +1,235 @@
+//! What the layers above ask of a Ceph cluster.
+//!
+//! Three traits, one for each thing that is asked: [`Objects`] for the catalog, [`Images`] for RBD,
+//! [`Monitor`] for the cluster itself; [`Cluster`] is all of them. Everything blocks, and every
+//! call ends: within the connection's time limits, whatever the cluster does. A call that timed
+//! out may still have taken effect, so every caller repeats or looks first.
+
+mod error;
+
+pub use error::{ClusterError, ClusterErrorKind};
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::volume::{ByteSize, ImageSpec, Location};
+
+/// A result of the cluster.
+pub type Result<T> = std::result::Result<T, ClusterError>;
+
+/// All that is asked of a cluster.
+pub trait Cluster: Objects + Images + Monitor {}
+
+impl<T: Objects + Images + Monitor + ?Sized> Cluster for T {}
+
+/// One page of an omap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OmapPage {
+    /// Keys and values, in the keys' order.
+    pub entries: Vec<(String, Vec<u8>)>,
+    /// There are further keys after the last of these.
+    pub more: bool,
+}
+
+/// What became of a compare-and-set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// The value was the expected one, and is now the new one.
+    Swapped,
+    /// The value was another one, and still is.
+    Changed,
+}
+
+/// Key-value objects (omaps), of which the catalog is one.
+pub trait Objects: Send + Sync {
+    /// The value of a key; `None` where the key or the whole object is missing.
+    fn omap_get(&self, at: &Location, object: &str, key: &str) -> Result<Option<Vec<u8>>>;
+
+    /// Up to `limit` entries whose keys come after `after`; an empty page where the object is
+    /// missing. The cluster may return fewer than asked for and say that there are more.
+    fn omap_page(&self, at: &Location, object: &str, after: &str, limit: u64) -> Result<OmapPage>;
+
+    /// Sets a key to `new` (`None` removes it) if and only if it holds `expected` (`None`: it is
+    /// missing), in one write operation. Creates the object. Values are never empty.
+    fn omap_compare_and_set(
+        &self,
+        at: &Location,
+        object: &str,
+        key: &str,
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<Swap>;
+
+    /// A number that changes with every write to the object; 0 where it is missing.
+    fn object_version(&self, at: &Location, object: &str) -> Result<u64>;
+}
+
+/// How a new image is laid out. `None` leaves the choice to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageLayout {
+    /// The image's size.
+    pub size: ByteSize,
+    /// Feature names, as `rbd(8)` writes them (`layering`, `exclusive-lock` …); empty: the cluster's default.
+    pub features: Vec<String>,
+    /// The size of its objects, a power of two.
+    pub object_size: Option<ByteSize>,
+    /// Stripe unit and count.
+    pub stripes: Option<(ByteSize, u64)>,
+    /// The pool for the data, where it is not the image's own.
+    pub data_pool: Option<String>,
+}
+
+/// What an image says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// The internal ID (`rbd_header.ID` is its header object).
+    pub id: String,
+    /// The size.
+    pub size: ByteSize,
+    /// Feature names, as `rbd(8)` writes them.
+    pub features: Vec<String>,
+    /// The size of its objects.
+    pub object_size: ByteSize,
+    /// The pool of its data, where it is not the image's own.
+    pub data_pool: Option<String>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// A client that has an image open for writing, here or elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Watcher {
+    /// The client's address with its nonce, such as `10.0.0.7:0/3187512345`: exactly what a
+    /// blocklist entry names.
+    pub address: String,
+    /// The client's number (`client.4123` is 4123).
+    pub client: u64,
+    /// The watch's cookie.
+    pub cookie: u64,
+}
+
+/// An image in the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrashedImage {
+    /// The internal ID, by which it is restored or removed.
+    pub id: String,
+    /// The name that it had.
+    pub name: String,
+    /// When it was moved there.
+    pub deleted: Timestamp,
+    /// Until when it is kept.
+    pub kept_until: Timestamp,
+}
+
+/// RBD images.
+pub trait Images: Send + Sync {
+    /// Makes an image. [`ClusterErrorKind::Exists`] where there is one of that name.
+    fn image_create(&self, image: &ImageSpec, layout: &ImageLayout) -> Result<()>;
+
+    /// What the image says of itself. Opened read-only, and so never a watcher.
+    fn image_info(&self, image: &ImageSpec) -> Result<ImageInfo>;
+
+    /// The names of the images there.
+    fn image_list(&self, at: &Location) -> Result<Vec<String>>;
+
+    /// Sets the image's size; never called to make it smaller.
+    fn image_resize(&self, image: &ImageSpec, size: ByteSize) -> Result<()>;
+
+    /// The bytes that the image takes in the cluster, before replication. Slow for large images
+    /// without the `fast-diff` feature.
+    fn image_used(&self, image: &ImageSpec) -> Result<ByteSize>;
+
+    /// Deletes the image for good. [`ClusterErrorKind::Busy`] while it is watched,
+    /// [`ClusterErrorKind::NotEmpty`] while it has snapshots, `NotFound` where it is gone.
+    fn image_remove(&self, image: &ImageSpec) -> Result<()>;
+
+    /// The value of a metadata key of the image.
+    fn metadata_get(&self, image: &ImageSpec, key: &str) -> Result<Option<String>>;
+
+    /// Sets a metadata key of the image.
+    fn metadata_set(&self, image: &ImageSpec, key: &str, value: &str) -> Result<()>;
+
+    /// Who has the image open for writing; never this daemon's own control connection.
+    fn watchers(&self, image: &ImageSpec) -> Result<Vec<Watcher>>;
+
+    /// Moves the image to the trash, to be kept for `keep`. `NotFound` where it is gone,
+    /// `Busy` while it is watched.
+    fn trash_move(&self, image: &ImageSpec, keep: Duration) -> Result<()>;
+
+    /// What the trash there holds.
+    fn trash_list(&self, at: &Location) -> Result<Vec<TrashedImage>>;
+
+    /// The value of a metadata key of an image in the trash.
+    fn trash_metadata_get(&self, at: &Location, id: &str, key: &str) -> Result<Option<String>>;
+
+    /// Takes an image out of the trash, under `name`. `Exists` where that is taken.
+    fn trash_restore(&self, at: &Location, id: &str, name: &str) -> Result<()>;
+
+    /// Deletes an image in the trash for good; refused before its time is over.
+    fn trash_remove(&self, at: &Location, id: &str) -> Result<()>;
+}
+
+/// What a pool has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Bytes that can still be stored, replication and quota reckoned in.
+    pub free: ByteSize,
+    /// Bytes stored, before replication.
+    pub used: ByteSize,
+    /// Writes are held up: the pool or the cluster is full, or its quota is used up.
+    pub full: bool,
+}
+
+/// What the cluster says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// The cluster's ID.
+    pub fsid: String,
+    /// `HEALTH_OK`, `HEALTH_WARN` or `HEALTH_ERR`.
+    pub health: String,
+    /// The monitors' release, such as `16.2.15`.
+    pub release: String,
+}
+
+/// A blocklist entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlocklistEntry {
+    /// The client instance: address, port and nonce.
+    pub address: String,
+    /// When the entry ends.
+    pub until: Timestamp,
+}
+
+/// The monitors: the cluster as a whole.
+pub trait Monitor: Send + Sync {
+    /// Reads the cluster's status; the cheapest proof that it answers.
+    fn status(&self) -> Result<ClusterStatus>;
+
+    /// The address of this daemon's own client, with its nonce.
+    fn own_address(&self) -> Result<String>;
+
+    /// The capabilities that the monitors know of for our own client, as (daemon type, caps);
+    /// `Denied` where the client may not look.
+    fn own_caps(&self) -> Result<Vec<(String, String)>>;
+
+    /// The pools' names.
+    fn pools(&self) -> Result<Vec<String>>;
+
+    /// What a pool has room for. `NotFound` where there is none of that name.
+    fn pool_usage(&self, pool: &str) -> Result<PoolUsage>;
+
+    /// The RADOS namespaces of a pool that RBD knows of.
+    fn namespaces(&self, pool: &str) -> Result<Vec<String>>;
+
+    /// The clients that are fenced.
+    fn blocklist(&self) -> Result<Vec<BlocklistEntry>>;
+
+    /// Fences exactly the client instance `address` for `keep`, and returns once this client sees
+    /// the map with the entry. An entry that is there keeps its own end.
+    fn blocklist_add(&self, address: &str, keep: Duration) -> Result<()>;
+
+    /// One write to the image's header object that changes nothing of it: whatever a fenced
+    /// client had queued at that OSD is past when it returns.
+    fn header_barrier(&self, image: &ImageSpec) -> Result<()>;
+}

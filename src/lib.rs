@@ -1,0 +1,18 @@
+//! `docker-volume-ceph`: a Docker volume driver whose volumes live in Ceph.
+//!
+//! ```text
+//!  dockerd ──HTTP/unix──▶ protocol ──▶ service ──▶ backend ──▶ ceph    ──▶ librados, librbd
+//!  docker ceph … ───────▶ protocol ──▶    │           └──────▶ system  ──▶ kernel, mkfs, mappers
+//!                                      catalog
+//!               volume, config: plain values, known to all, knowing nobody
+//! ```
+//!
+//! Each layer is ordinary blocking code. A request becomes one job on a thread of its own in
+//! [`protocol`], so that the engine hanging up can never cut a map or a mount in half; nothing
+//! below knows of async. `docs/architecture.md` follows one mount through all of it.
+
+pub mod deadline;
+pub mod volume;
+
+pub mod ceph;
+pub mod system;

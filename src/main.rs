@@ -1,0 +1,3 @@
+//! `docker-ceph`: the daemon and the operator's tool.
+
+fn main() {}

@@ -1,0 +1,267 @@
+//! What the layers above ask of this host: block devices, file systems, mounts, and who uses them.
+//!
+//! Three traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`];
+//! [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
+//! map and unmap) happens in a child process that is killed at its deadline: a thread stuck in the
+//! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
+
+mod error;
+
+pub use error::{SystemError, SystemErrorKind};
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::deadline::Deadline;
+use crate::volume::{ByteSize, FsType, ImageSpec, MapperKind};
+
+/// A result of the host.
+pub type Result<T> = std::result::Result<T, SystemError>;
+
+/// All that is asked of a host.
+pub trait System: Mappers + Filesystems + Mounts {
+    /// This host, and this boot of it.
+    fn host(&self) -> &Host;
+}
+
+/// A host and its boot: what dies when the kernel's mounts die.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The host's name, for people only: clones share it.
+    pub name: String,
+    /// The kernel's boot ID: new at each boot.
+    pub boot_id: String,
+}
+
+/// A block device's major and minor number, as mountinfo writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DeviceNumber {
+    /// The major number.
+    pub major: u32,
+    /// The minor number.
+    pub minor: u32,
+}
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// What is to become a block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapRequest {
+    /// By which mapper.
+    pub mapper: MapperKind,
+    /// Which image.
+    pub image: ImageSpec,
+    /// For reading only.
+    pub read_only: bool,
+    /// More options for the mapper, as `rbd device map -o` takes them.
+    pub map_options: Vec<String>,
+}
+
+/// An image that is a block device here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedDevice {
+    /// By which mapper.
+    pub mapper: MapperKind,
+    /// Which image.
+    pub image: ImageSpec,
+    /// `/dev/rbd0`, `/dev/nbd0`, `/dev/loop0`.
+    pub device: PathBuf,
+    /// Its number.
+    pub number: DeviceNumber,
+    /// For reading only.
+    pub read_only: bool,
+    /// The address and nonce of its client, where the kernel tells (krbd).
+    pub client_address: Option<String>,
+    /// The process behind it (nbd, fuse), with the start time that makes the number certain.
+    pub process: Option<ProcessId>,
+}
+
+/// A process, told apart from a later one of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The process number.
+    pub pid: u32,
+    /// Its start, in clock ticks since the boot (`/proc/PID/stat`, field 22).
+    pub started: u64,
+}
+
+/// Whether a mapper can be used here, and why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapperSupport {
+    /// Which mapper.
+    pub mapper: MapperKind,
+    /// `None` where it can be used; else what is missing and what to do about it.
+    pub missing: Option<String>,
+}
+
+/// Images as block devices.
+pub trait Mappers: Send + Sync {
+    /// Which mappers can be used here, in the order krbd, nbd, fuse.
+    fn supported(&self) -> Vec<MapperSupport>;
+
+    /// The RBD features that a mapper here can carry; `None`: every one.
+    fn carried_features(&self, mapper: MapperKind) -> Option<Vec<String>>;
+
+    /// Makes a block device of an image and waits until it is there. A failed map leaves nothing.
+    /// A repeat for an image that is mapped makes a second device: look at [`Mappers::mapped`]
+    /// first.
+    fn map(&self, request: &MapRequest, deadline: &Deadline) -> Result<MappedDevice>;
+
+    /// Undoes a map, and everything that a broken or half-made one left. `Busy` names who holds
+    /// the device. Success where it is gone already.
+    fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
+
+    /// The images that are mapped here, of those that this daemon, or one before it with the same
+    /// state folder, has mapped; found by the kernel's evidence, whole or broken.
+    fn mapped(&self) -> Result<Vec<MappedDevice>>;
+
+    /// Lets the kernel see that the image has grown.
+    fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
+}
+
+/// What a device holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Nothing that is known: no file system, partition table, RAID or LVM signature.
+    Empty,
+    /// A file system that can be mounted.
+    Filesystem(FsType),
+    /// Something else, by its name.
+    Other(String),
+}
+
+/// How a file system is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatRequest {
+    /// Of which type.
+    pub fs_type: FsType,
+    /// More arguments for mkfs.
+    pub mkfs_options: Vec<String>,
+}
+
+/// Space in a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsUsage {
+    /// Its size.
+    pub size: ByteSize,
+    /// Bytes in use.
+    pub used: ByteSize,
+    /// Bytes that an ordinary user can still write.
+    pub free: ByteSize,
+}
+
+/// Who a folder belongs to; `None` leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ownership {
+    /// The user's number.
+    pub uid: Option<u32>,
+    /// The group's number.
+    pub gid: Option<u32>,
+    /// The permission bits.
+    pub mode: Option<u32>,
+}
+
+/// File systems on block devices.
+pub trait Filesystems: Send + Sync {
+    /// What the device holds, by its content (as `blkid -p`), never by a record of it.
+    fn probe(&self, device: &Path, deadline: &Deadline) -> Result<Probe>;
+
+    /// Makes a file system. The caller has made sure that it may.
+    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Result<()>;
+
+    /// Repairs what can be repaired safely before a mount (`e2fsck -p`; XFS replays its log at the
+    /// mount). An error where a person has to look.
+    fn check(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<()>;
+
+    /// Grows the mounted file system to the device's size; nothing to do is success.
+    fn grow(
+        &self,
+        device: &Path,
+        mountpoint: &Path,
+        fs_type: FsType,
+        deadline: &Deadline,
+    ) -> Result<()>;
+
+    /// Space in the file system that is mounted there.
+    fn usage(&self, mountpoint: &Path, deadline: &Deadline) -> Result<FsUsage>;
+
+    /// Gives unused blocks back to the cluster; returns the bytes.
+    fn trim(&self, mountpoint: &Path, deadline: &Deadline) -> Result<ByteSize>;
+
+    /// Makes the folder `name` at the root of a mounted file system, of the given ownership; one
+    /// that is there stays as it is. Follows no links.
+    fn make_folder(
+        &self,
+        mountpoint: &Path,
+        name: &str,
+        owner: Ownership,
+        deadline: &Deadline,
+    ) -> Result<()>;
+}
+
+/// A mount in this daemon's mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The file system's device number.
+    pub number: DeviceNumber,
+    /// The folder of the file system that is mounted; `/` is all of it.
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// The file system's type, such as `ext4`.
+    pub fs_type: String,
+    /// The source, such as `/dev/rbd0`.
+    pub source: String,
+    /// The mount's or the file system's options say `ro`.
+    pub read_only: bool,
+}
+
+/// A mount namespace other than ours that holds a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// A process in it.
+    pub pid: u32,
+    /// The process's name.
+    pub command: String,
+    /// Where it is mounted for that process.
+    pub target: PathBuf,
+}
+
+/// What is to be mounted, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The device.
+    pub device: PathBuf,
+    /// Where; made if it is missing, of mode 0700.
+    pub target: PathBuf,
+    /// Its file system.
+    pub fs_type: FsType,
+    /// For reading only.
+    pub read_only: bool,
+    /// More mount options.
+    pub options: Vec<String>,
+}
+
+/// Mounts, and who holds them.
+pub trait Mounts: Send + Sync {
+    /// Mounts a device. Refuses a target at which something is mounted.
+    fn mount(&self, request: &MountRequest, deadline: &Deadline) -> Result<()>;
+
+    /// Unmounts what is mounted there, and removes the empty folder. Success where nothing is.
+    /// `Busy` names the processes that have files open.
+    fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()>;
+
+    /// Every mount in our own namespace.
+    fn mounts(&self) -> Result<Vec<Mount>>;
+
+    /// The mounts of the file system with that device number, other than `ours`: those in other
+    /// mount namespaces, and bind mounts in our own. A private copy of our whole namespace (a
+    /// service with `PrivateMounts`, a monitoring container) does not count: it holds no container.
+    fn holders(&self, number: DeviceNumber, ours: &Path) -> Result<Vec<Holder>>;
+}

@@ -1,0 +1,68 @@
+//! The nouns: validated values that every layer speaks in. No I/O and no clock.
+
+mod name;
+mod size;
+mod spec;
+
+pub use name::{MountId, NameError, VolumeName};
+pub use size::{ByteSize, SizeError};
+pub use spec::{ImageSpec, Location, SpecError};
+
+use serde::{Deserialize, Serialize};
+
+/// The file systems that a volume can be formatted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FsType {
+    /// ext4, the default.
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
+/// How an image becomes a block device on a host (DESIGN: mappers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MapperKind {
+    /// The kernel's `rbd` module.
+    Krbd,
+    /// `rbd-nbd` and the kernel's `nbd` module.
+    Nbd,
+    /// `rbd-fuse` and a loop device: for kernels that have neither module.
+    Fuse,
+}
+
+macro_rules! words {
+    ($name:ident, $what:literal, $($variant:ident = $word:literal),+) => {
+        impl $name {
+            /// All of them, in the order of preference.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word that options, records and messages use.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == text).ok_or_else(|| {
+                    let known: Vec<_> = Self::ALL.iter().map(|known| known.as_str()).collect();
+                    format!("{} {text:?} is not known; it is one of {}", $what, known.join(", "))
+                })
+            }
+        }
+    };
+}
+
+words!(FsType, "file system", Ext4 = "ext4", Xfs = "xfs");
+words!(MapperKind, "mapper", Krbd = "krbd", Nbd = "nbd", Fuse = "fuse");

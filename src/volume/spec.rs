@@ -1,0 +1,102 @@
+//! Where something lies in a cluster: `pool/namespace` and `pool/namespace/image`, as `rbd(8)`
+//! writes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A pool and a RADOS namespace in it; the empty namespace is the pool's default one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Location {
+    /// The pool's name.
+    pub pool: String,
+    /// The namespace's name, or "".
+    #[serde(default)]
+    pub namespace: String,
+}
+
+/// An RBD image: `pool/namespace/image`, or `pool/image` in the default namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// Where the image lies.
+    #[serde(flatten)]
+    pub location: Location,
+    /// The image's name.
+    pub image: String,
+}
+
+/// An image spec that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("image {0:?} is not pool/image or pool/namespace/image")]
+pub struct SpecError(String);
+
+impl Location {
+    /// The given pool and namespace.
+    pub fn new(pool: impl Into<String>, namespace: impl Into<String>) -> Self {
+        Self { pool: pool.into(), namespace: namespace.into() }
+    }
+
+    /// The image of that name here.
+    #[must_use]
+    pub fn image(&self, image: impl Into<String>) -> ImageSpec {
+        ImageSpec { location: self.clone(), image: image.into() }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.pool)?;
+        if self.namespace.is_empty() { Ok(()) } else { write!(f, "/{}", self.namespace) }
+    }
+}
+
+impl fmt::Display for ImageSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.location, self.image)
+    }
+}
+
+impl FromStr for ImageSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let refused = || SpecError(text.to_owned());
+        let parts: Vec<&str> = text.split('/').collect();
+        // '@' would name a snapshot, and neither pools nor images are called that.
+        let plain = |part: &str| !part.contains(|c: char| c.is_control() || c == '@');
+        if !parts.iter().all(|part| plain(part)) {
+            return Err(refused());
+        }
+        match parts[..] {
+            [pool, image] if !pool.is_empty() && !image.is_empty() => {
+                Ok(Location::new(pool, "").image(image))
+            }
+            [pool, namespace, image] if !pool.is_empty() && !image.is_empty() => {
+                Ok(Location::new(pool, namespace).image(image))
+            }
+            _ => Err(refused()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_are_read_and_printed_as_rbd_does() {
+        for text in ["rbd/x", "rbd/docker/pgdata"] {
+            assert_eq!(text.parse::<ImageSpec>().expect("a spec").to_string(), text);
+        }
+        let default_namespace: ImageSpec = "rbd//x".parse().expect("an empty namespace");
+        assert_eq!(default_namespace.to_string(), "rbd/x");
+    }
+
+    #[test]
+    fn what_is_no_spec_is_refused() {
+        for text in ["", "x", "/x", "rbd/", "a/b/c/d", "rbd/x@snap", "rbd/a\nb"] {
+            assert!(text.parse::<ImageSpec>().is_err(), "{text:?} was read");
+        }
+    }
+}
