@@ -15,4 +15,5 @@ pub mod deadline;
 pub mod volume;
 
 pub mod ceph;
+pub mod service;
 pub mod system;

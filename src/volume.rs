@@ -66,3 +66,17 @@ macro_rules! words {
 
 words!(FsType, "file system", Ext4 = "ext4", Xfs = "xfs");
 words!(MapperKind, "mapper", Krbd = "krbd", Nbd = "nbd", Fuse = "fuse");
+
+/// What removing a volume does with its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RemovePolicy {
+    /// Into the trash, from where it can be brought back until its time is over.
+    Trash,
+    /// Deleted for good.
+    Delete,
+    /// Kept as it is; only the volume is forgotten.
+    Keep,
+}
+
+words!(RemovePolicy, "remove policy", Trash = "trash", Delete = "delete", Keep = "keep");
