@@ -14,6 +14,11 @@
 pub mod deadline;
 pub mod volume;
 
-pub mod ceph;
 pub mod service;
+
+pub mod catalog;
+
+pub mod backend;
+
+pub mod ceph;
 pub mod system;
