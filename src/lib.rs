@@ -15,5 +15,6 @@ pub mod deadline;
 pub mod volume;
 
 pub mod ceph;
+pub mod protocol;
 pub mod service;
 pub mod system;
