@@ -13,12 +13,9 @@
 
 pub mod deadline;
 pub mod volume;
-
+pub mod protocol;
 pub mod service;
-
 pub mod catalog;
-
 pub mod backend;
-
 pub mod ceph;
 pub mod system;
