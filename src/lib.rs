@@ -11,7 +11,9 @@
 //! [`protocol`], so that the engine hanging up can never cut a map or a mount in half; nothing
 //! below knows of async. `docs/architecture.md` follows one mount through all of it.
 
+pub mod config;
 pub mod deadline;
+pub mod logging;
 pub mod volume;
 
 pub mod ceph;
