@@ -16,6 +16,11 @@ pub mod deadline;
 pub mod logging;
 pub mod volume;
 
-pub mod ceph;
 pub mod service;
+
+pub mod catalog;
+
+pub mod backend;
+
+pub mod ceph;
 pub mod system;
