@@ -16,6 +16,8 @@ pub mod deadline;
 pub mod logging;
 pub mod volume;
 
+pub mod ceph;
+pub mod protocol;
 pub mod service;
 
 pub mod catalog;
