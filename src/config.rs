@@ -17,12 +17,11 @@ pub use peers::peer_variables;
 pub use problem::{Origin, Problem, Problems, environment_name};
 pub use raw::{DEFAULT_CONFIG, DEFAULT_SOCKET, Raw};
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::volume::{ByteSize, Location, MapperKind};
+use crate::volume::{ByteSize, Location, MapperKind, OptionRules, Options};
 
 /// What the program runs with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,9 +84,8 @@ pub struct Folders {
 /// What new volumes get.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VolumeDefaults {
-    /// Volume options that are used where none is given. Their meaning is not checked here: that
-    /// is for whoever knows the options.
-    pub options: BTreeMap<String, String>,
+    /// Volume options that are used where none is given; canonical.
+    pub options: Options,
     /// The largest volume that may be asked for.
     pub max_size: Option<ByteSize>,
     /// How a size without a unit is read.
@@ -150,6 +148,18 @@ impl Compatibility {
             Self::None => None,
             Self::Wetopi => Some('M'),
             Self::Rexray => Some('G'),
+        }
+    }
+}
+
+impl VolumeDefaults {
+    /// How the options of a volume are read.
+    #[must_use]
+    pub fn rules(&self) -> OptionRules {
+        OptionRules {
+            defaults: self.options.clone(),
+            max_size: self.max_size,
+            bare_size_unit: self.compatibility.bare_size_unit(),
         }
     }
 }

@@ -16,8 +16,9 @@ pub mod deadline;
 pub mod logging;
 pub mod volume;
 
-pub mod ceph;
+pub mod cli;
 pub mod protocol;
+
 pub mod service;
 
 pub mod catalog;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::value::{Reader, size};
+use super::value::Reader;
 use super::{Settings, Times};
+use crate::volume::Options;
 
 /// The engine gives Create and Mount this long.
 const ENGINE_LONG: u64 = 120;
@@ -31,9 +32,11 @@ pub(super) fn check(settings: &Settings, reader: &mut Reader) {
     let bad_before = reader.problem_count();
     times(settings, reader);
     folders(settings, reader);
-    volume_options(settings, reader);
     if reader.problem_count() == bad_before {
         relations(settings, reader);
+    }
+    if !reader.is_refused("default") && !reader.is_refused("max-size") {
+        volume_options(settings, reader);
     }
 }
 
@@ -106,19 +109,10 @@ fn folders(settings: &Settings, reader: &mut Reader) {
     }
 }
 
+/// Defaults that go together with each other, and with `max-size`.
 fn volume_options(settings: &Settings, reader: &mut Reader) {
-    let volumes = &settings.volumes;
-    for (key, value) in &volumes.options {
-        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            let reason = "an option's key is a word in lower case, such as fs-type";
-            reader.refuse("default", &format!("{key}={value}"), reason);
-        }
+    if let Err(error) = settings.volumes.rules().for_new_volume(&Options::new()) {
+        let given = reader.written_defaults();
+        reader.refuse("default", &given, &error.to_string());
     }
-    let Some(text) = volumes.options.get("size") else { return };
-    let reason = match (size(text, volumes.compatibility), volumes.max_size) {
-        (Err(reason), _) => reason,
-        (Ok(size), Some(most)) if size > most => format!("max-size is {most}"),
-        (Ok(_), _) => return,
-    };
-    reader.refuse("default", &format!("size={text}"), &reason);
 }

@@ -10,7 +10,7 @@ use super::{
     CephAccess, Compatibility, Folders, Home, Inputs, LogFormat, LogSettings, Origin, Problem, Raw,
     Times, VolumeDefaults,
 };
-use crate::volume::{ByteSize, MapperKind};
+use crate::volume::{ByteSize, MapperKind, Options};
 
 /// The longest path of a Unix socket (`sun_path` less its NUL).
 const LONGEST_SOCKET: usize = 107;
@@ -55,8 +55,16 @@ impl Reader {
 
     /// A setting's text, unless it was refused already.
     pub(super) fn readable_text(&self, name: &str) -> Option<String> {
-        let refused = self.inputs.problems.iter().any(|problem| problem.setting == name);
-        if refused { None } else { self.inputs.text(name) }
+        if self.is_refused(name) { None } else { self.inputs.text(name) }
+    }
+
+    /// The volume options as they were written.
+    pub(super) fn written_defaults(&self) -> String {
+        self.inputs.raw().default.join(",")
+    }
+
+    pub(super) fn is_refused(&self, name: &str) -> bool {
+        self.inputs.problems.iter().any(|problem| problem.setting == name)
     }
 
     pub(super) fn ceph_access(
@@ -95,13 +103,28 @@ impl Reader {
 
     pub(super) fn volume_defaults(&mut self, raw: &Raw) -> VolumeDefaults {
         let compatibility = self.read("compatibility", &raw.compatibility, compatibility);
-        let size = |text: &str| size(text, compatibility);
-        let pairs = raw.default.iter().filter_map(|pair| pair.split_once('='));
-        VolumeDefaults {
-            options: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            max_size: self.read("max-size", &raw.max_size, |text| size(text).map(Some)),
+        let size = |text: &str| size(text, compatibility).map(Some);
+        let mut volumes = VolumeDefaults {
+            max_size: self.read("max-size", &raw.max_size, size),
             compatibility,
+            options: Options::new(),
+        };
+        let rules = volumes.rules();
+        for pair in &raw.default {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match rules.canonical(&Options::from([(key.to_owned(), value.to_owned())])) {
+                Ok(canonical) => {
+                    for (key, value) in canonical {
+                        let other = volumes.options.insert(key, value.clone());
+                        if other.is_some_and(|other| other != value) {
+                            self.refuse("default", pair, "given twice, under different names");
+                        }
+                    }
+                }
+                Err(error) => self.refuse("default", pair, &error.to_string()),
+            }
         }
+        volumes
     }
 
     pub(super) fn times(&mut self, raw: &Raw) -> Times {
@@ -145,7 +168,7 @@ pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
 }
 
 /// A size, by the unit that a bare number has.
-pub(super) fn size(text: &str, compatibility: Compatibility) -> Result<ByteSize, String> {
+fn size(text: &str, compatibility: Compatibility) -> Result<ByteSize, String> {
     let size = match compatibility.bare_size_unit() {
         Some(unit) => ByteSize::parse_with_bare_unit(text, unit),
         None => text.parse(),
