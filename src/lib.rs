@@ -15,5 +15,7 @@ pub mod deadline;
 pub mod volume;
 
 pub mod ceph;
+#[cfg(feature = "failpoints")]
+pub mod fault;
 pub mod service;
 pub mod system;
