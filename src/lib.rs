@@ -22,3 +22,5 @@ pub mod catalog;
 pub mod backend;
 pub mod ceph;
 pub mod system;
+#[cfg(feature = "failpoints")]
+pub mod fault;
