@@ -1,9 +1,12 @@
 //! All integration tests, as modules of one binary. `docs/testing.md` says which tier is which.
 
 #[cfg(feature = "failpoints")]
+mod crash;
+#[cfg(feature = "failpoints")]
 mod model;
 #[cfg(feature = "failpoints")]
 mod sim;
+mod support;
 
 /// A plain `cargo test` shows by this what it leaves out.
 #[cfg(not(feature = "failpoints"))]
