@@ -5,8 +5,30 @@
 //! call ends: within the connection's time limits, whatever the cluster does. A call that timed
 //! out may still have taken effect, so every caller repeats or looks first.
 
+mod access;
+mod cluster;
+mod command;
 mod error;
+mod failure;
+mod features;
+mod images;
+mod monitor;
+mod objects;
 
+// All that speaks to C, and nothing else. What is above it is safe.
+#[allow(unsafe_code, reason = "a librados handle, and its replies")]
+mod connection;
+#[allow(unsafe_code, reason = "librbd's calls on a pool's images")]
+mod directory;
+#[allow(unsafe_code, reason = "declarations of C functions")]
+mod ffi;
+#[allow(unsafe_code, reason = "librbd's calls on an open image")]
+mod image;
+#[allow(unsafe_code, reason = "librados' calls on objects")]
+mod io_context;
+
+pub use access::{Access, TimeLimits};
+pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 
 use std::time::Duration;

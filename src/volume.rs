@@ -1,10 +1,15 @@
 //! The nouns: validated values that every layer speaks in. No I/O and no clock.
 
 mod name;
+mod options;
+mod options_table;
+mod record;
 mod size;
 mod spec;
 
 pub use name::{MountId, NameError, VolumeName};
+pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
+pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState};
 pub use size::{ByteSize, SizeError};
 pub use spec::{ImageSpec, Location, SpecError};
 

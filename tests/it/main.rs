@@ -1,5 +1,8 @@
 //! All integration tests, as modules of one binary. `docs/testing.md` says which tier is which.
 
+#![allow(missing_docs, reason = "tests are named for what they show")]
+
+mod ceph;
 #[cfg(feature = "failpoints")]
 mod crash;
 #[cfg(feature = "failpoints")]

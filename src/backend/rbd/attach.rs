@@ -1,0 +1,188 @@
+//! Images as devices and mounts on this host.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::{
+    AttachRequest, Attaching, Attachment, BackendError, Evidence, MountPlan, MountReport, Result,
+};
+use super::RbdBackend;
+use crate::ceph::Watcher;
+use crate::deadline::Deadline;
+use crate::system::{
+    FormatRequest, FsUsage, Holder, MapRequest, MappedDevice, MountRequest, Probe, SystemErrorKind,
+};
+use crate::volume::{ByteSize, FsType};
+
+/// How long an undo may take after its cause used up the deadline.
+const UNDO: Duration = Duration::from_secs(15);
+
+impl Attaching for RbdBackend {
+    fn attach(&self, request: &AttachRequest, deadline: &Deadline) -> Result<Attachment> {
+        let mapper = self.choose_mapper(request.mapper)?;
+        let info = self.cluster.image_info(&request.location)?;
+        self.check_features(mapper, &info.features, &request.location)?;
+        let before = self.cluster.watchers(&request.location)?;
+        let map = MapRequest {
+            mapper,
+            image: request.location.clone(),
+            read_only: request.read_only,
+            map_options: request.map_options.clone(),
+        };
+        let device = self.system.map(&map, deadline)?;
+        match self.address(&device, &before) {
+            Ok(address) => Ok(Attachment { device, address }),
+            Err(error) => {
+                let undo = self.detach(&device, &deadline.for_undo(UNDO));
+                Err(error.with_undo(undo))
+            }
+        }
+    }
+
+    fn evidence(&self) -> Result<Evidence> {
+        Ok(Evidence { devices: self.system.mapped()?, mounts: self.system.mounts()? })
+    }
+
+    fn mount(
+        &self,
+        device: &MappedDevice,
+        plan: &MountPlan,
+        deadline: &Deadline,
+    ) -> Result<MountReport> {
+        let (fs_type, formatted) = self.filesystem(device, plan, deadline)?;
+        if !plan.read_only {
+            self.system.check(&device.device, fs_type, deadline)?;
+        }
+        let request = MountRequest {
+            device: device.device.clone(),
+            target: plan.target.clone(),
+            fs_type,
+            read_only: plan.read_only,
+            options: mount_options(plan, fs_type),
+        };
+        self.system.mount(&request, deadline)?;
+        self.settle(device, plan, fs_type, deadline).map_err(|error| {
+            let undo = self.system.unmount(&plan.target, &deadline.for_undo(UNDO));
+            error.with_undo(undo.map_err(BackendError::from))
+        })?;
+        let size = self.cluster.image_info(&device.image)?.size;
+        Ok(MountReport { fs_type, formatted, size })
+    }
+
+    fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()> {
+        Ok(self.system.unmount(target, deadline)?)
+    }
+
+    fn detach(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        // A process that is just ending may hold the device a moment longer.
+        loop {
+            match self.system.unmap(device, deadline) {
+                Err(error) if matches!(error.kind, SystemErrorKind::Busy(_)) => {
+                    if !deadline.wait(Duration::from_millis(200)) {
+                        return Err(error.into());
+                    }
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    fn holders(&self, device: &MappedDevice, target: &Path) -> Result<Vec<Holder>> {
+        Ok(self.system.holders(device.number, target)?)
+    }
+
+    fn grow(&self, device: &MappedDevice, target: &Path, deadline: &Deadline) -> Result<()> {
+        self.system.refresh_size(device, deadline)?;
+        let mounts = self.system.mounts()?;
+        let mounted = mounts.iter().rev().find(|mount| mount.target == target);
+        let Some(Ok(fs_type)) = mounted.map(|mount| mount.fs_type.parse::<FsType>()) else {
+            return Ok(());
+        };
+        Ok(self.system.grow(&device.device, target, fs_type, deadline)?)
+    }
+
+    fn usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage> {
+        Ok(self.system.usage(target, deadline)?)
+    }
+
+    fn trim(&self, target: &Path, deadline: &Deadline) -> Result<ByteSize> {
+        Ok(self.system.trim(target, deadline)?)
+    }
+}
+
+impl RbdBackend {
+    /// The client instance behind a device: the kernel's word, or the one watcher that is new.
+    fn address(&self, device: &MappedDevice, before: &[Watcher]) -> Result<Option<String>> {
+        if device.client_address.is_some() || device.read_only {
+            return Ok(device.client_address.clone());
+        }
+        let now = self.cluster.watchers(&device.image)?;
+        let new: Vec<&Watcher> = now.iter().filter(|watcher| !before.contains(watcher)).collect();
+        match new[..] {
+            [watcher] => Ok(Some(watcher.address.clone())),
+            _ => Err(BackendError::Unsafe(format!(
+                "{} clients opened image {} while it was mapped, where one was expected; try again",
+                new.len(),
+                device.image
+            ))),
+        }
+    }
+
+    /// What is on the device, made just now if it may be.
+    fn filesystem(
+        &self,
+        device: &MappedDevice,
+        plan: &MountPlan,
+        deadline: &Deadline,
+    ) -> Result<(FsType, bool)> {
+        match (self.system.probe(&device.device, deadline)?, &plan.format) {
+            (Probe::Filesystem(fs_type), _) => Ok((fs_type, false)),
+            (Probe::Empty, Some((fs_type, mkfs_options))) if !plan.read_only => {
+                let request =
+                    FormatRequest { fs_type: *fs_type, mkfs_options: mkfs_options.clone() };
+                self.system.format(&device.device, &request, deadline)?;
+                Ok((*fs_type, true))
+            }
+            (Probe::Empty, _) => Err(BackendError::Unsafe(format!(
+                "image {} has no file system, and it is not new, so it is not formatted; if its \
+                 data is lost, restore it from a snapshot or a backup",
+                device.image
+            ))),
+            (Probe::Other(found), _) => Err(BackendError::Unsafe(format!(
+                "image {} holds {found}, which is not mounted and not overwritten; volumes are \
+                 ext4 or xfs on the whole image",
+                device.image
+            ))),
+        }
+    }
+
+    /// What follows the mount: the size, and the folder that containers see.
+    fn settle(
+        &self,
+        device: &MappedDevice,
+        plan: &MountPlan,
+        fs_type: FsType,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        if plan.read_only {
+            return Ok(());
+        }
+        self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        if !plan.folder.is_empty() {
+            self.system.make_folder(&plan.target, &plan.folder, plan.owner, deadline)?;
+        }
+        Ok(())
+    }
+}
+
+/// A read-only device cannot replay a journal, and a copy of an XFS carries its original's UUID.
+fn mount_options(plan: &MountPlan, fs_type: FsType) -> Vec<String> {
+    let mut options = plan.options.clone();
+    if plan.read_only {
+        match fs_type {
+            FsType::Ext4 => options.push("noload".to_owned()),
+            FsType::Xfs => options.extend(["norecovery".to_owned(), "nouuid".to_owned()]),
+        }
+    }
+    options
+}

@@ -1,0 +1,261 @@
+//! Making, describing and destroying images.
+
+use std::time::Duration;
+
+use super::super::{BackendError, Found, Plan, Provisioning, Result, Trash};
+use super::{DESCRIPTION_KEY, RbdBackend};
+use crate::ceph::{
+    ClusterError, ClusterErrorKind, ImageInfo, ImageLayout, PoolUsage, TrashedImage, Watcher,
+};
+use crate::volume::{ByteSize, ImageSpec, Location, MapperKind, Record, VolumeName, VolumeOptions};
+
+impl Provisioning for RbdBackend {
+    fn plan(&self, name: &VolumeName, options: &VolumeOptions) -> Result<Plan> {
+        if let Some(image) = &options.image {
+            return self.plan_adoption(image, options);
+        }
+        let location = self.location_of(options).image(name.as_str());
+        self.check_pools(&location.location, options)?;
+        match self.cluster.image_info(&location) {
+            Ok(_) => Err(BackendError::Conflict(format!(
+                "there is an image {location} already, which is no volume; adopt it with \
+                 docker ceph adopt {location} --name {name}, or choose another name"
+            ))),
+            Err(error) if error.kind == ClusterErrorKind::NotFound => {
+                Ok(Plan { location, size: options.size, adopted: false })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn provision(&self, record: &Record) -> Result<()> {
+        if record.adopted {
+            return Ok(());
+        }
+        let options = record.typed_options().map_err(|e| BackendError::Invalid(e.to_string()))?;
+        match self.cluster.image_create(&record.location, &self.layout(&options)?) {
+            Err(error) if error.kind == ClusterErrorKind::Exists => {
+                let found = self.cluster.image_info(&record.location)?.size;
+                if found == options.size {
+                    return Ok(());
+                }
+                Err(BackendError::Conflict(format!(
+                    "there is an image {} of {found} already, not of {}, so it is none of ours",
+                    record.location, options.size
+                )))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn describe(&self, location: &ImageSpec, description: &str) -> Result<()> {
+        Ok(self.cluster.metadata_set(location, DESCRIPTION_KEY, description)?)
+    }
+
+    fn description(&self, location: &ImageSpec) -> Result<Option<String>> {
+        Ok(self.cluster.metadata_get(location, DESCRIPTION_KEY)?)
+    }
+
+    fn deprovision(&self, location: &ImageSpec, keep: Option<Duration>) -> Result<()> {
+        let gone = match keep {
+            Some(keep) => self.cluster.trash_move(location, keep),
+            None => self.cluster.image_remove(location),
+        };
+        match gone {
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn info(&self, location: &ImageSpec) -> Result<ImageInfo> {
+        Ok(self.cluster.image_info(location)?)
+    }
+
+    fn stored(&self, location: &ImageSpec) -> Result<ByteSize> {
+        Ok(self.cluster.image_used(location)?)
+    }
+
+    fn watchers(&self, location: &ImageSpec) -> Result<Vec<Watcher>> {
+        Ok(self.cluster.watchers(location)?)
+    }
+
+    fn resize(&self, location: &ImageSpec, size: ByteSize) -> Result<()> {
+        Ok(self.cluster.image_resize(location, size)?)
+    }
+
+    fn room(&self, location: &ImageSpec) -> Result<PoolUsage> {
+        Ok(self.cluster.pool_usage(&location.location.pool)?)
+    }
+
+    fn places(&self) -> Result<Vec<Location>> {
+        let mut places = vec![self.home.clone()];
+        for pool in self.cluster.pools()? {
+            // A client sees the pools that its capabilities name, and no others.
+            let Ok(namespaces) = self.cluster.namespaces(&pool) else { continue };
+            let all = std::iter::once(String::new()).chain(namespaces);
+            places.extend(all.map(|namespace| Location::new(&pool, namespace)));
+        }
+        places.sort();
+        places.dedup();
+        Ok(places)
+    }
+
+    fn survey(&self, at: &Location) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for image in self.cluster.image_list(at)? {
+            let location = at.image(image);
+            match self.description(&location) {
+                Ok(description) => found.push(Found { location, description }),
+                // Removed since it was listed.
+                Err(BackendError::Cluster(ClusterError {
+                    kind: ClusterErrorKind::NotFound,
+                    ..
+                })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Trash for RbdBackend {
+    fn trash(&self, at: &Location) -> Result<Vec<TrashedImage>> {
+        Ok(self.cluster.trash_list(at)?)
+    }
+
+    fn trash_description(&self, at: &Location, id: &str) -> Result<Option<String>> {
+        Ok(self.cluster.trash_metadata_get(at, id, DESCRIPTION_KEY)?)
+    }
+
+    fn restore(&self, id: &str, location: &ImageSpec) -> Result<()> {
+        Ok(self.cluster.trash_restore(&location.location, id, &location.image)?)
+    }
+
+    fn purge(&self, at: &Location, id: &str) -> Result<()> {
+        match self.cluster.trash_remove(at, id) {
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+impl RbdBackend {
+    fn location_of(&self, options: &VolumeOptions) -> Location {
+        let pool = options.pool.clone();
+        // The home namespace is one of the home pool; another pool has its own, or none.
+        let namespace = match (&options.namespace, &pool) {
+            (Some(namespace), _) => namespace.clone(),
+            (None, Some(pool)) if *pool != self.home.pool => String::new(),
+            (None, _) => self.home.namespace.clone(),
+        };
+        Location::new(pool.unwrap_or_else(|| self.home.pool.clone()), namespace)
+    }
+
+    fn check_pools(&self, at: &Location, options: &VolumeOptions) -> Result<()> {
+        let pools = self.cluster.pools()?;
+        for (option, pool) in [("pool", Some(&at.pool)), ("data-pool", options.data_pool.as_ref())]
+        {
+            if let Some(pool) = pool.filter(|pool| !pools.contains(pool)) {
+                return Err(BackendError::Invalid(format!(
+                    "{option} {pool:?} is not in this cluster; its pools are {}",
+                    pools.join(", ")
+                )));
+            }
+        }
+        if at.namespace.is_empty() {
+            return Ok(());
+        }
+        let namespaces = self.cluster.namespaces(&at.pool)?;
+        if namespaces.contains(&at.namespace) {
+            return Ok(());
+        }
+        Err(BackendError::Invalid(format!(
+            "namespace {:?} is not in pool {}, which has {}; make it with: rbd namespace create {at}",
+            at.namespace,
+            at.pool,
+            if namespaces.is_empty() { "none".to_owned() } else { namespaces.join(", ") },
+        )))
+    }
+
+    fn plan_adoption(&self, image: &ImageSpec, options: &VolumeOptions) -> Result<Plan> {
+        let info = self.cluster.image_info(image)?;
+        let mapper = self.choose_mapper(options.mapper)?;
+        self.check_features(mapper, &info.features, image)?;
+        Ok(Plan { location: image.clone(), size: info.size, adopted: true })
+    }
+
+    /// The layout of a new image. Where no features are asked for, those that the mapper carries of
+    /// the ones that a volume needs or gains by.
+    fn layout(&self, options: &VolumeOptions) -> Result<ImageLayout> {
+        let features = if options.features.is_empty() {
+            self.default_features(options)
+        } else {
+            options.features.clone()
+        };
+        Ok(ImageLayout {
+            size: options.size,
+            features,
+            object_size: options.object_size,
+            stripes: options.stripes,
+            data_pool: options.data_pool.clone(),
+        })
+    }
+
+    fn default_features(&self, options: &VolumeOptions) -> Vec<String> {
+        let wanted = ["layering", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"];
+        let carried = match self.choose_mapper(options.mapper) {
+            Ok(mapper) => self.system.carried_features(mapper),
+            // This host cannot map at all; another one will.
+            Err(_) => None,
+        };
+        let fits = |name: &&str| carried.as_ref().is_none_or(|all| all.iter().any(|c| c == name));
+        wanted.iter().filter(|name| fits(name)).map(|name| (*name).to_owned()).collect()
+    }
+
+    /// Refuses an image that the mapper cannot carry, with the command that would change it.
+    pub(super) fn check_features(
+        &self,
+        mapper: MapperKind,
+        features: &[String],
+        image: &ImageSpec,
+    ) -> Result<()> {
+        let Some(carried) = self.system.carried_features(mapper) else { return Ok(()) };
+        let missing: Vec<&str> =
+            features.iter().filter(|f| !carried.contains(f)).map(String::as_str).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(BackendError::Invalid(format!(
+            "image {image} has features that {mapper} on this host cannot carry: {}; turn them off \
+             with: rbd feature disable {image} {}",
+            missing.join(", "),
+            missing.join(" ")
+        )))
+    }
+
+    /// The mapper to use: the volume's, else the daemon's, else krbd, else nbd.
+    pub(super) fn choose_mapper(&self, asked: Option<MapperKind>) -> Result<MapperKind> {
+        let supported = self.system.supported();
+        let missing = |kind: MapperKind| {
+            supported.iter().find(|s| s.mapper == kind).and_then(|s| s.missing.clone())
+        };
+        if let Some(mapper) = asked.or(self.mapper) {
+            return match missing(mapper) {
+                None => Ok(mapper),
+                Some(why) => Err(BackendError::Invalid(format!(
+                    "mapper {mapper} cannot be used on this host: {why}"
+                ))),
+            };
+        }
+        let automatic = [MapperKind::Krbd, MapperKind::Nbd];
+        automatic.into_iter().find(|kind| missing(*kind).is_none()).ok_or_else(|| {
+            let why = |kind| format!("{kind}: {}", missing(kind).unwrap_or_default());
+            BackendError::Invalid(format!(
+                "no mapper can be used on this host ({}; {}); where neither module is to be had, \
+                 set mapper to fuse",
+                why(MapperKind::Krbd),
+                why(MapperKind::Nbd)
+            ))
+        })
+    }
+}

@@ -1,0 +1,289 @@
+//! Objects in one pool and namespace: omaps, versions, small reads, class methods.
+//!
+//! An I/O context belongs to one call. It is cheap (no message is sent for it), and it carries
+//! state that threads must not share: the namespace, and the version of the object that was last
+//! spoken to. Writes to a full pool come back with an error here; librados would hold them back.
+
+use std::ffi::{CString, c_char, c_int, c_uchar};
+use std::fmt;
+use std::ptr::{null, null_mut};
+use std::slice;
+use std::sync::Arc;
+
+use super::connection::{Connection, c_string};
+use super::failure::{Failure, Outcome, check};
+use super::ffi::rados::*;
+use super::{OmapPage, Swap};
+use crate::volume::Location;
+
+/// An I/O context, which holds its connection alive.
+pub(super) struct IoContext {
+    io: rados_ioctx_t,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl fmt::Debug for IoContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoContext").finish_non_exhaustive()
+    }
+}
+
+impl Drop for IoContext {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours, and its connection is still alive.
+        unsafe { rados_ioctx_destroy(self.io) }
+    }
+}
+
+impl IoContext {
+    /// Objects at `at`. `NotFound` where there is no such pool; namespaces are not checked.
+    pub(super) fn open(connection: &Arc<Connection>, at: &Location) -> Outcome<Self> {
+        let namespace = c_string(&at.namespace)?;
+        let pool = connection.pool(&at.pool)?;
+        let mut io: rados_ioctx_t = null_mut();
+        // SAFETY: the connection is alive, and the context is set on success.
+        check(unsafe { rados_ioctx_create2(connection.as_ptr(), pool, &raw mut io) })?;
+        let context = Self { io, connection: Arc::clone(connection) };
+        // SAFETY: the context is alive, the namespace a C string that is copied.
+        unsafe {
+            rados_ioctx_set_namespace(context.io, namespace.as_ptr());
+            rados_set_pool_full_try(context.io);
+        }
+        Ok(context)
+    }
+
+    /// The context, for librbd; alive as long as this is.
+    pub(super) fn as_ptr(&self) -> rados_ioctx_t {
+        self.io
+    }
+
+    /// The value of one key. A missing object is an error here.
+    pub(super) fn omap_get(&self, object: &str, key: &str) -> Outcome<Option<Vec<u8>>> {
+        let keys = [key.as_ptr().cast::<c_char>()];
+        let lengths = [key.len()];
+        let mut entries = OmapEntries::default();
+        let mut result: c_int = 0;
+        self.read(object, |op| {
+            // SAFETY: the operation is alive; keys, lengths, entries and the result all outlive it.
+            unsafe {
+                rados_read_op_omap_get_vals_by_keys2(
+                    op,
+                    keys.as_ptr(),
+                    keys.len(),
+                    lengths.as_ptr(),
+                    &raw mut entries.0,
+                    &raw mut result,
+                );
+            }
+        })?;
+        check(result)?;
+        Ok(entries.next()?.map(|(_, value)| value))
+    }
+
+    /// Entries after a key. A missing object is an error here.
+    pub(super) fn omap_page(&self, object: &str, after: &str, limit: u64) -> Outcome<OmapPage> {
+        let after = c_string(after)?;
+        let mut entries = OmapEntries::default();
+        let (mut more, mut result): (c_uchar, c_int) = (0, 0);
+        self.read(object, |op| {
+            // SAFETY: the operation is alive; the texts and all that is set outlive it.
+            unsafe {
+                rados_read_op_omap_get_vals2(
+                    op,
+                    after.as_ptr(),
+                    c"".as_ptr(),
+                    limit,
+                    &raw mut entries.0,
+                    &raw mut more,
+                    &raw mut result,
+                );
+            }
+        })?;
+        check(result)?;
+        let mut page = OmapPage { entries: Vec::new(), more: more != 0 };
+        while let Some((key, value)) = entries.next()? {
+            let key = String::from_utf8(key).map_err(|error| {
+                let key = error.as_bytes().escape_ascii().to_string();
+                Failure::unreadable(format!("its key \"{key}\" is not UTF-8"))
+            })?;
+            page.entries.push((key, value));
+        }
+        Ok(page)
+    }
+
+    /// Compares and sets one key in one operation; the empty value stands for "missing".
+    pub(super) fn omap_compare_and_set(
+        &self,
+        object: &str,
+        key: &str,
+        expected: &[u8],
+        new: &[u8],
+    ) -> Outcome<Swap> {
+        let (keys, key_lengths) = ([key.as_ptr().cast::<c_char>()], [key.len()]);
+        let (values, value_lengths) = ([new.as_ptr().cast::<c_char>()], [new.len()]);
+        let (expected, length) = (expected.as_ptr().cast(), expected.len());
+        let (equal, mut result) = (LIBRADOS_CMPXATTR_OP_EQ, 0);
+        let written = self.write(object, |op| {
+            // SAFETY: the operation is alive, librados copies keys and values into it, and the
+            // result outlives it. A comparison on a missing object would be ENOENT, hence the
+            // creation, which does nothing where the object is there.
+            unsafe {
+                rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, null());
+                rados_write_op_omap_cmp2(
+                    op,
+                    keys[0],
+                    equal,
+                    expected,
+                    key_lengths[0],
+                    length,
+                    &raw mut result,
+                );
+                let (keys, key_lengths) = (keys.as_ptr(), key_lengths.as_ptr());
+                if new.is_empty() {
+                    rados_write_op_omap_rm_keys2(op, keys, key_lengths, 1);
+                } else {
+                    let (values, lengths) = (values.as_ptr(), value_lengths.as_ptr());
+                    rados_write_op_omap_set2(op, keys, values, key_lengths, lengths, 1);
+                }
+            }
+        });
+        match written {
+            Ok(()) => Ok(Swap::Swapped),
+            Err(failure) if failure.errno == libc::ECANCELED => Ok(Swap::Changed),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The object's version. A missing object is an error here.
+    pub(super) fn version(&self, object: &str) -> Outcome<u64> {
+        let object = c_string(object)?;
+        // SAFETY: the context is alive, the name a C string; size and time are not asked for.
+        check(unsafe { rados_stat(self.io, object.as_ptr(), null_mut(), null_mut()) })?;
+        // SAFETY: the context is alive, and no other thread has spoken through it since.
+        Ok(unsafe { rados_get_last_version(self.io) })
+    }
+
+    /// The first `limit` bytes of an object.
+    pub(super) fn head(&self, object: &str, limit: usize) -> Outcome<Vec<u8>> {
+        let object = c_string(object)?;
+        let mut bytes = vec![0u8; limit];
+        // SAFETY: the context is alive, the name a C string, the buffer as long as is said.
+        let read = check(unsafe {
+            rados_read(self.io, object.as_ptr(), bytes.as_mut_ptr().cast(), limit, 0)
+        })?;
+        bytes.truncate(usize::try_from(read).unwrap_or(0));
+        Ok(bytes)
+    }
+
+    /// A write that changes nothing of an object that must be there.
+    pub(super) fn touch(&self, object: &str) -> Outcome<()> {
+        self.write(object, |op| {
+            // SAFETY: the operation is alive.
+            unsafe {
+                rados_write_op_assert_exists(op);
+                rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, null());
+            }
+        })
+    }
+
+    /// Calls a writing method of an object class on an object that must be there.
+    pub(super) fn call(
+        &self,
+        object: &str,
+        class: &str,
+        method: &str,
+        input: &[u8],
+    ) -> Outcome<()> {
+        let (class, method): (CString, CString) = (c_string(class)?, c_string(method)?);
+        let mut result: c_int = 0;
+        self.write(object, |op| {
+            // SAFETY: the operation is alive, librados copies names and input, and the result
+            // outlives it.
+            unsafe {
+                rados_write_op_assert_exists(op);
+                let input = (input.as_ptr().cast(), input.len());
+                let (class, method) = (class.as_ptr(), method.as_ptr());
+                rados_write_op_exec(op, class, method, input.0, input.1, &raw mut result);
+            }
+        })
+    }
+
+    fn read(&self, object: &str, fill: impl FnOnce(rados_read_op_t)) -> Outcome<()> {
+        let object = c_string(object)?;
+        // SAFETY: the operation is made, filled, carried out and released here, and only here.
+        let code = unsafe {
+            let op = rados_create_read_op();
+            fill(op);
+            let code = rados_read_op_operate(op, self.io, object.as_ptr(), 0);
+            rados_release_read_op(op);
+            code
+        };
+        check(code).map(drop)
+    }
+
+    fn write(&self, object: &str, fill: impl FnOnce(rados_write_op_t)) -> Outcome<()> {
+        let object = c_string(object)?;
+        // SAFETY: as for `read`; no time is given, so librados takes its own.
+        let code = unsafe {
+            let op = rados_create_write_op();
+            fill(op);
+            let code = rados_write_op_operate(op, self.io, object.as_ptr(), null_mut(), 0);
+            rados_release_write_op(op);
+            code
+        };
+        check(code).map(drop)
+    }
+}
+
+/// The entries that a read operation found; empty until it was carried out.
+struct OmapEntries(rados_omap_iter_t);
+
+impl Default for OmapEntries {
+    fn default() -> Self {
+        Self(null_mut())
+    }
+}
+
+impl OmapEntries {
+    fn next(&mut self) -> Outcome<Option<(Vec<u8>, Vec<u8>)>> {
+        let (mut key, mut value): (*mut c_char, *mut c_char) = (null_mut(), null_mut());
+        let (mut key_length, mut value_length) = (0, 0);
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the iterator is alive; what it points to lives until the next step, and is
+        // copied before. After the last entry both pointers are null.
+        unsafe {
+            check(rados_omap_get_next2(
+                self.0,
+                &raw mut key,
+                &raw mut value,
+                &raw mut key_length,
+                &raw mut value_length,
+            ))?;
+            if key.is_null() {
+                return Ok(None);
+            }
+            Ok(Some((copied(key, key_length), copied(value, value_length))))
+        }
+    }
+}
+
+impl Drop for OmapEntries {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: the iterator was made by a read operation and is ended once.
+            unsafe { rados_omap_get_end(self.0) }
+        }
+    }
+}
+
+/// # Safety
+/// `data` points to `length` bytes, or is null.
+unsafe fn copied(data: *const c_char, length: usize) -> Vec<u8> {
+    if data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { slice::from_raw_parts(data.cast(), length) }.to_vec()
+}

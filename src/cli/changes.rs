@@ -1,0 +1,181 @@
+//! Commands that change something. Like those of `docker volume`, they print the volume's name.
+
+use clap::{Args, Subcommand};
+
+use super::outcome::Exit;
+use super::table::Table;
+use super::{Failure, Outcome, Tool, json};
+use crate::protocol::admin::{CreateAnswer, Nothing, UndeleteAnswer};
+use crate::service::{Rebuilt, Resized};
+use crate::volume::{ImageSpec, Options, RemovePolicy, VolumeName, options_help};
+
+/// `create`
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// The volume's name
+    #[arg(value_name = "NAME")]
+    name: VolumeName,
+    #[command(flatten)]
+    options: GivenOptions,
+}
+
+/// Volume options.
+#[derive(Debug, Args)]
+struct GivenOptions {
+    /// An option of the volume; may be repeated. -o help lists them
+    #[arg(long = "opt", short = 'o', value_name = "KEY=VALUE")]
+    options: Vec<String>,
+}
+
+/// `rm`
+#[derive(Debug, Args)]
+pub(super) struct Remove {
+    /// Names of volumes
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<VolumeName>,
+    /// What becomes of the data: trash, delete (for good) or keep (only the volume is forgotten)
+    #[arg(long, value_name = "POLICY")]
+    policy: Option<RemovePolicy>,
+}
+
+/// `undelete`
+#[derive(Debug, Args)]
+pub(super) struct Undelete {
+    /// The name that the volume had
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The name that it is to have
+    #[arg(long = "as", value_name = "NEW")]
+    rename: Option<VolumeName>,
+}
+
+/// `resize`
+#[derive(Debug, Args)]
+pub(super) struct Resize {
+    /// The volume's name
+    #[arg(value_name = "NAME")]
+    name: VolumeName,
+    /// The new size, such as 20G; larger than the old one
+    #[arg(value_name = "SIZE")]
+    size: String,
+}
+
+/// `adopt`
+#[derive(Debug, Args)]
+pub(super) struct Adopt {
+    /// The image: pool/image or pool/namespace/image
+    #[arg(value_name = "IMAGE")]
+    image: ImageSpec,
+    /// The volume's name
+    #[arg(long, value_name = "NAME")]
+    name: VolumeName,
+    #[command(flatten)]
+    options: GivenOptions,
+}
+
+/// `catalog`
+#[derive(Debug, Subcommand)]
+pub(super) enum Catalog {
+    /// Write the records that are missing, from what the images say of themselves
+    Rebuild,
+}
+
+impl GivenOptions {
+    /// As Docker reads them: a word without `=` is an option without a value.
+    fn options(&self) -> Options {
+        let pairs = self.options.iter().map(|word| word.split_once('=').unwrap_or((word, "")));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// The answer to `-o help`.
+    fn help(&self) -> Option<Outcome> {
+        let asked = self.options.iter().any(|word| word == "help");
+        asked.then(|| Outcome::text(format!("Options of a volume:\n{}\n", options_help())))
+    }
+}
+
+impl Create {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        if let Some(help) = self.options.help() {
+            return Ok(help);
+        }
+        let options = self.options.options();
+        let call = tool.client.create(self.name.as_str(), &options);
+        let answer = CreateAnswer { created: tool.ask(call)? };
+        Ok(tool.show(&answer, |_| format!("{}\n", self.name)))
+    }
+}
+
+impl Remove {
+    /// Removes what can be removed, one after the other; what cannot does not keep the rest.
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        for name in &self.names {
+            match tool.ask(tool.client.remove(name.as_str(), self.policy)) {
+                Ok(()) if tool.json => outcome.text += &json(&Nothing {}),
+                Ok(()) => outcome.text += &format!("{name}\n"),
+                Err(failure) => outcome.failures.push(failure),
+            }
+        }
+        Ok(outcome)
+    }
+}
+
+impl Undelete {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let rename = self.rename.as_ref().map(VolumeName::as_str);
+        let answer = UndeleteAnswer { name: tool.ask(tool.client.undelete(&self.name, rename))? };
+        Ok(tool.show(&answer, |answer| format!("{}\n", answer.name)))
+    }
+}
+
+impl Resize {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let resized = tool.ask(tool.client.resize(self.name.as_str(), &self.size))?;
+        Ok(tool.show(&resized, |Resized { from, to, file_system_grown }| {
+            let rest = match file_system_grown {
+                true => "",
+                false => "; the file system grows at the next mount, or on the host that holds it",
+            };
+            format!("{}: {from} to {to}{rest}\n", self.name)
+        }))
+    }
+}
+
+impl Adopt {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        if let Some(help) = self.options.help() {
+            return Ok(help);
+        }
+        let image = self.image.to_string();
+        let options = self.options.options();
+        let call = tool.client.adopt(self.name.as_str(), &image, &options);
+        let answer = CreateAnswer { created: tool.ask(call)? };
+        Ok(tool.show(&answer, |_| format!("{}\n", self.name)))
+    }
+}
+
+impl Catalog {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let Self::Rebuild = self;
+        let rebuilt = tool.ask(tool.client.rebuild())?;
+        let left = rebuilt.without_image.len();
+        let outcome = tool.show(&rebuilt, rebuilt_text);
+        // A record without an image may be a lost volume: a script has to notice.
+        let verdict = (left > 0).then_some(Exit::Failed);
+        Ok(Outcome { verdict, ..outcome })
+    }
+}
+
+fn rebuilt_text(rebuilt: &Rebuilt) -> String {
+    let Rebuilt { added, kept, without_image, foreign } = rebuilt;
+    let mut table = Table::of_pairs();
+    table.pair("Records that were there", kept.len());
+    table.pair("Records added", added.len());
+    table.lines("", added.iter().cloned());
+    table.pair("Records without an image, left for you to decide", without_image.len());
+    table.lines("", without_image.iter().cloned());
+    table.pair("Images that are no volumes, and can be adopted", foreign.len());
+    table.lines("", foreign.iter().cloned());
+    table.print()
+}

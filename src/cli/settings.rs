@@ -1,0 +1,58 @@
+//! Settings from where they are: flags, environment, the file.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use super::outcome::{Exit, Failure};
+use crate::config::{DEFAULT_CONFIG, DEFAULT_SOCKET, Inputs, Settings};
+
+/// All settings, checked.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(super) fn load(matches: &ArgMatches) -> Result<Settings, Failure> {
+    let inputs = Inputs::from_matches(matches);
+    let inputs = match read_file(matches)? {
+        Some((path, text)) => inputs.over_file(&path, &text),
+        None => inputs,
+    };
+    Settings::settle(inputs, &readable).map_err(|problems| Failure::new(Exit::Usage, problems))
+}
+
+/// The daemon's socket for a command that needs no other setting: the flag, the variable, the file
+/// where it can be read, the default.
+pub(super) fn socket(matches: &ArgMatches) -> PathBuf {
+    let given = matches.get_one::<String>("socket").filter(|path| !path.is_empty()).cloned();
+    let in_file = || {
+        let (_, text) = read_file(matches).ok().flatten()?;
+        let table: toml::Table = text.parse().ok()?;
+        table.get("socket")?.as_str().map(str::to_owned)
+    };
+    given.or_else(in_file).unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()
+}
+
+/// The file of settings: the one that was named, or the default one if it is there.
+fn read_file(matches: &ArgMatches) -> Result<Option<(PathBuf, String)>, Failure> {
+    let named = matches.get_one::<String>("config").filter(|path| !path.is_empty());
+    let path = PathBuf::from(named.map_or(DEFAULT_CONFIG, String::as_str));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => Ok(None),
+        Err(error) => {
+            let message = format!("read the settings (--config) {}: {error}", path.display());
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+fn readable(path: &Path) -> Result<(), String> {
+    let opened = File::open(path).and_then(|file| file.metadata());
+    match opened {
+        Ok(metadata) if metadata.is_dir() => Err("it is a folder, not a file".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("it cannot be read: {error}")),
+    }
+}

@@ -1,0 +1,175 @@
+//! The options one by one: names, other plugins' names for the same, and how a value is read.
+
+use jiff::SignedDuration;
+
+use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy};
+
+/// One option.
+#[derive(Debug)]
+pub(super) struct OptionDef {
+    /// Our name.
+    pub(super) name: &'static str,
+    /// Names that other plugins and ceph-csi have for the same.
+    pub(super) aliases: &'static [&'static str],
+    /// What a value looks like.
+    pub(super) value: &'static str,
+    /// What it does, with its default.
+    pub(super) help: &'static str,
+    /// It shapes a new image, and so cannot be said of one that is adopted.
+    pub(super) only_new: bool,
+    /// Checks a value and writes it canonically; the error says what is allowed.
+    pub(super) read: fn(&str) -> Result<String, String>,
+}
+
+pub(super) fn find(name: &str) -> Option<&'static OptionDef> {
+    OPTIONS.iter().find(|def| def.name == name || def.aliases.contains(&name))
+}
+
+macro_rules! options {
+    ($($name:literal $aliases:expr, $value:literal, $only_new:expr, $read:expr, $help:literal;)+) => {
+        /// Every option, in the order in which they are listed to people.
+        pub(super) const OPTIONS: &[OptionDef] = &[$(OptionDef {
+            name: $name,
+            aliases: &$aliases,
+            value: $value,
+            help: $help,
+            only_new: $only_new,
+            read: $read,
+        }),+];
+    };
+}
+
+const NEW: bool = true;
+const ANY: bool = false;
+
+options! {
+    "type" ["kind"], "rbd", ANY, kind, "kind of volume (rbd)";
+    "size" [], "10G", NEW, size, "size of the image, thin (10G)";
+    "fs-type" ["fstype", "fsType", "filesystem", "fileSystemType"], "ext4|xfs", NEW, word::<FsType>,
+        "file system, made at the first mount (ext4)";
+    "pool" [], "NAME", NEW, plain, "pool of the image (the home pool)";
+    "namespace" [], "NAME", NEW, plain, "RADOS namespace of the image (the home namespace)";
+    "data-pool" ["dataPool"], "NAME", NEW, plain, "pool for the data, may be erasure-coded";
+    "features" ["image-features", "imageFeatures"], "layering,…", NEW, list,
+        "image features (what the mapper carries)";
+    "object-size" ["objectSize", "order"], "4M", NEW, object_size, "size of the image's objects";
+    "stripe-unit" ["stripeUnit"], "64K", NEW, size, "stripe unit, with stripe-count";
+    "stripe-count" ["stripeCount"], "4", NEW, positive, "objects in a stripe, with stripe-unit";
+    "mkfs-options" ["mkfsOptions", "mkfs_options"], "'-m 1 …'", NEW, mkfs_options,
+        "more arguments for mkfs, separated by spaces";
+    "uid" [], "999", NEW, number, "owner of the volume's root folder (0)";
+    "gid" [], "999", NEW, number, "group of the volume's root folder (0)";
+    "mode" ["fsMode", "unixPermissions"], "0750", NEW, mode,
+        "permissions of the volume's root folder (0755)";
+    "image" [], "pool/ns/image", ANY, image, "adopt this image as it is, instead of a new one";
+    "mount-options" ["mountOptions", "mount_opts"], "noatime,…", ANY, list, "mount options";
+    "map-options" ["mapOptions"], "queue_depth=64,…", ANY, list,
+        "options for krbd or rbd-nbd, as rbd device map -o takes them";
+    "mapper" ["mounter"], "krbd|nbd|fuse", ANY, word::<MapperKind>,
+        "how the image becomes a device (the daemon's setting)";
+    "read-only" ["readonly"], "true|false", ANY, flag, "never written; any number of hosts (false)";
+    "discard" [], "true|false", ANY, flag,
+        "give freed blocks back at once; else use docker ceph trim (false)";
+    "protected" ["sticky"], "true|false", ANY, flag, "refuse to be removed (false)";
+    "on-remove" ["remove"], "trash|delete|keep", ANY, word::<RemovePolicy>,
+        "what removing does with the data (trash)";
+    "trash-expiry" [], "7d", ANY, duration, "how long the trash keeps it (7d)";
+}
+
+fn kind(value: &str) -> Result<String, String> {
+    match value {
+        "rbd" => Ok(value.to_owned()),
+        _ => Err("the kinds of volume are: rbd".to_owned()),
+    }
+}
+
+fn word<T: std::str::FromStr<Err = String> + ToString>(value: &str) -> Result<String, String> {
+    value.parse::<T>().map(|word| word.to_string())
+}
+
+fn size(value: &str) -> Result<String, String> {
+    let size: ByteSize = value.parse().map_err(|error: super::SizeError| error.to_string())?;
+    Ok(format!("{}B", size.bytes()))
+}
+
+fn object_size(value: &str) -> Result<String, String> {
+    let canonical = size(value)?;
+    let size: ByteSize = value.parse().map_err(|error: super::SizeError| error.to_string())?;
+    let allowed = 4 << 10..=32 << 20;
+    if size.bytes().is_power_of_two() && allowed.contains(&size.bytes()) {
+        Ok(canonical)
+    } else {
+        Err("an object size is a power of two from 4K to 32M".to_owned())
+    }
+}
+
+fn plain(value: &str) -> Result<String, String> {
+    if !value.is_empty() && !value.contains(['/', '@', ' ']) {
+        Ok(value.to_owned())
+    } else {
+        Err("a name is expected, without '/', '@' and spaces".to_owned())
+    }
+}
+
+fn list(value: &str) -> Result<String, String> {
+    let words: Vec<&str> =
+        value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if words.iter().any(|word| word.contains(char::is_whitespace)) {
+        return Err("words separated by commas are expected".to_owned());
+    }
+    Ok(words.join(","))
+}
+
+/// The device is ours to name: an argument that is a path would be taken for it.
+fn mkfs_options(value: &str) -> Result<String, String> {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    match words.iter().find(|word| word.starts_with('/')) {
+        Some(path) => Err(format!("{path} is a path; the device is chosen by the driver")),
+        None => Ok(words.join(" ")),
+    }
+}
+
+fn positive(value: &str) -> Result<String, String> {
+    match value.parse::<u64>() {
+        Ok(count) if count > 0 => Ok(count.to_string()),
+        _ => Err("a whole number above 0 is expected".to_owned()),
+    }
+}
+
+fn number(value: &str) -> Result<String, String> {
+    let number = value.parse::<u32>();
+    number.map(|id| id.to_string()).map_err(|_| "a number from 0 to 4294967295 is expected".into())
+}
+
+fn mode(value: &str) -> Result<String, String> {
+    match u32::from_str_radix(value, 8) {
+        Ok(bits) if bits <= 0o7777 => Ok(format!("{bits:04o}")),
+        _ => Err("an octal number up to 7777 is expected, such as 0750".to_owned()),
+    }
+}
+
+fn image(value: &str) -> Result<String, String> {
+    value.parse::<ImageSpec>().map(|spec| spec.to_string()).map_err(|error| error.to_string())
+}
+
+/// `-o read-only` arrives with an empty value.
+fn flag(value: &str) -> Result<String, String> {
+    match value {
+        "" | "true" | "1" | "yes" => Ok("true".to_owned()),
+        "false" | "0" | "no" => Ok("false".to_owned()),
+        _ => Err("true or false is expected".to_owned()),
+    }
+}
+
+fn duration(value: &str) -> Result<String, String> {
+    let hint = "a duration is expected, such as 7d, 12h or 30m; 0s expires at once";
+    // jiff's durations have no days, whose length a time zone can change; here a day has 24 hours.
+    let text = match value.strip_suffix('d').map(str::parse::<i64>) {
+        Some(Ok(days)) => format!("{}h", days.saturating_mul(24)),
+        _ => value.to_owned(),
+    };
+    match text.parse::<SignedDuration>() {
+        Ok(duration) if !duration.is_negative() => Ok(format!("{}s", duration.as_secs())),
+        _ => Err(hint.to_owned()),
+    }
+}

@@ -1,0 +1,183 @@
+//! A volume's record in the catalog, and its description on the volume itself: one JSON, twice.
+//!
+//! The record is the truth about a name; the description is the same less what changes with use
+//! (state, claim, use), so that the catalog can be rebuilt from the images and a restored or
+//! mirrored image brings it along. Records are versioned: one of a newer version is used as far
+//! as it is understood and never rewritten.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{ByteSize, ImageSpec, OptionError, Options, VolumeName, VolumeOptions};
+
+/// The version of record that this daemon writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Where a volume is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordState {
+    /// Its image is being made, or a daemon died while it was.
+    Creating,
+    /// It can be used.
+    Ready,
+    /// Its image is being removed, or a daemon died while it was.
+    Removing,
+}
+
+impl RecordState {
+    /// The word that records and people use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// A host's hold of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The host's name, for people: clones share it.
+    pub host: String,
+    /// The boot of that host.
+    pub boot_id: String,
+    /// The client instance that has the image open, once it is mapped. Only this says whose a
+    /// claim is.
+    pub address: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What the catalog knows of a volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The version of the daemon's records that wrote it.
+    pub version: u32,
+    /// `rbd`.
+    pub kind: String,
+    /// The image.
+    pub location: ImageSpec,
+    /// The image's size when it was last seen; the image's own is the truth.
+    pub size: ByteSize,
+    /// Canonical options, defaults included.
+    pub options: Options,
+    /// Where the volume is in its life.
+    pub state: RecordState,
+    /// When it was created.
+    pub created: Timestamp,
+    /// It has been formatted, so that an empty probe means damage and never "format me".
+    pub formatted: bool,
+    /// The image was there before the volume: it is never formatted, and kept when the volume goes.
+    pub adopted: bool,
+    /// The folder of the file system that containers see; "" is all of it.
+    pub folder: String,
+    /// Bytes used in the file system when it was last unmounted or looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<ByteSize>,
+    /// Who may write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Claim>,
+    /// Who has it read-only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<Claim>,
+    /// Fields of a newer version.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What a volume says of itself, under one metadata key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The volume's name.
+    pub name: VolumeName,
+    /// The volume was forgotten with `keep`: a rebuild passes it over, adopting brings it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forgotten: bool,
+    /// The record, less what changes with use.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+impl Record {
+    /// The typed options.
+    ///
+    /// # Errors
+    /// Where a newer daemon wrote values that this one does not know.
+    pub fn typed_options(&self) -> Result<VolumeOptions, OptionError> {
+        VolumeOptions::from_canonical(&self.options)
+    }
+
+    /// Was it written by a newer daemon? It is then never rewritten.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        self.version > RECORD_VERSION
+    }
+
+    /// May many hosts have it, because none of them writes?
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.options.get("read-only").is_some_and(|value| value == "true")
+    }
+
+    /// May it be removed?
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.options.get("protected").is_some_and(|value| value == "true")
+    }
+
+    /// What is written on the volume itself.
+    #[must_use]
+    pub fn description(&self, name: &VolumeName) -> Description {
+        let record = Self {
+            state: RecordState::Ready,
+            claim: None,
+            readers: Vec::new(),
+            used: None,
+            ..self.clone()
+        };
+        Description { name: name.clone(), forgotten: false, record }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEWER: &str = r#"{
+        "version": 7, "kind": "rbd", "size": 1073741824, "state": "ready", "colour": "blue",
+        "location": {"pool": "rbd", "namespace": "docker", "image": "a"},
+        "options": {"size": "1073741824B", "later": "x"}, "created": "2026-11-21T12:00:00Z",
+        "formatted": true, "adopted": false, "folder": "_data"
+    }"#;
+
+    #[test]
+    fn a_newer_record_is_understood_as_far_as_it_goes_and_loses_nothing() {
+        let record: Record = serde_json::from_str(NEWER).expect("readable");
+        assert!(record.is_newer());
+        assert_eq!(record.typed_options().expect("known options").size, ByteSize::gib(1));
+        let again = serde_json::to_value(&record).expect("writable");
+        assert_eq!(again, serde_json::from_str::<Value>(NEWER).expect("JSON"));
+    }
+
+    #[test]
+    fn a_description_carries_no_claim_and_is_ready() {
+        let mut record: Record = serde_json::from_str(NEWER).expect("readable");
+        record.state = RecordState::Creating;
+        record.claim = Some(Claim {
+            host: "a".to_owned(),
+            boot_id: "b".to_owned(),
+            address: None,
+            since: record.created,
+        });
+        let description = record.description(&"a".parse().expect("a name"));
+        let text = serde_json::to_string(&description).expect("writable");
+        assert!(!text.contains("claim"), "{text}");
+        let read: Description = serde_json::from_str(&text).expect("readable");
+        assert_eq!(read, description);
+        assert_eq!(read.record.state, RecordState::Ready);
+    }
+}

@@ -1,0 +1,12 @@
+//! The `ceph` layer on a real cluster.
+
+mod connection;
+mod images;
+mod lab;
+mod monitor;
+mod objects;
+mod outage;
+mod trash;
+mod watchers;
+
+use lab::Lab;
