@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{
-    ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb,
-    Verdict, VolumeView, Who,
+    Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
+    VolumeView, Who,
 };
 use crate::deadline::Deadline;
 use crate::volume::{Claim, Record, RecordState, VolumeName};

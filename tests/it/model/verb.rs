@@ -1,8 +1,8 @@
 //! The verbs as data, so that one can be made, made again, and made on another host.
 
 use docker_volume_ceph::deadline::Deadline;
-use docker_volume_ceph::service::{ErrorKind, Options, Service, VolumeError};
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, VolumeName};
+use docker_volume_ceph::service::{ErrorKind, Service, VolumeError};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, Options, VolumeName};
 
 use crate::sim::Record;
 
@@ -80,7 +80,7 @@ impl Verb {
                 service.unmount(&name, &id(text), deadline).map(|()| None)
             }
             Self::Resize { size, .. } => service.resize(&name, *size, deadline).map(|_| None),
-            Self::Undelete { .. } => service.undelete(name.as_str(), None, deadline).map(|_| None),
+            Self::Undelete { .. } => service.undelete(&name, None, deadline).map(|_| None),
             Self::Protect { on, .. } => service.protect(&name, *on, deadline).map(|()| None),
             Self::Adopt { image, .. } => {
                 service.adopt(&name, image, &Options::new(), deadline).map(|_| None)
