@@ -4,9 +4,12 @@
 
 mod ceph;
 #[cfg(feature = "failpoints")]
+mod crash;
+#[cfg(feature = "failpoints")]
 mod model;
 #[cfg(feature = "failpoints")]
 mod sim;
+mod support;
 
 /// A plain `cargo test` shows by this what it leaves out.
 #[cfg(not(feature = "failpoints"))]
