@@ -5,6 +5,7 @@
 mod ceph;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod engine;
 #[cfg(feature = "failpoints")]
 mod model;
 #[cfg(feature = "failpoints")]

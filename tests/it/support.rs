@@ -1,3 +1,4 @@
 //! What tests on real parts share.
 
 pub(crate) mod daemon;
+pub(crate) mod host;
