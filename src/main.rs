@@ -1,3 +1,11 @@
 //! `docker-ceph`: the daemon and the operator's tool.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: as a child of the daemon, this program is only a system call.
+    if let Some(code) = docker_volume_ceph::system::kernel_entry() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}
