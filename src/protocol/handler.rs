@@ -54,6 +54,10 @@ pub(super) async fn handle(
     let path = request.uri().path();
     let known = PLUGIN_CALLS.iter().find(|(known, _)| *known == path);
     let Some((path, call)) = known else {
+        if path.starts_with("/VolumeDriver.") || path.starts_with("/Plugin.") {
+            let error = format!("{} is no call that this driver knows", echo(path));
+            return Ok(Reply::plugin_error(StatusCode::NOT_FOUND, error));
+        }
         return Ok(admin::handler::handle(jobs, daemon, request).await);
     };
     if request.method() != Method::POST {
