@@ -14,6 +14,7 @@ mod ceph_mapper;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
+mod protocol;
 #[cfg(feature = "failpoints")]
 mod sim;
 
