@@ -9,17 +9,32 @@ use clap::ArgMatches;
 use super::outcome::{Exit, Failure};
 use crate::config::{DEFAULT_CONFIG, DEFAULT_SOCKET, Inputs, Settings};
 
-/// All settings, checked.
+/// All settings, checked; the files that they name can be read.
 ///
 /// # Errors
 /// Everything that is wrong with them.
 pub(super) fn load(matches: &ArgMatches) -> Result<Settings, Failure> {
+    settle(matches, &readable)
+}
+
+/// All settings, checked, without a look at the files that they name.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(super) fn load_words(matches: &ArgMatches) -> Result<Settings, Failure> {
+    settle(matches, &|_| Ok(()))
+}
+
+fn settle(
+    matches: &ArgMatches,
+    readable: &dyn Fn(&Path) -> Result<(), String>,
+) -> Result<Settings, Failure> {
     let inputs = Inputs::from_matches(matches);
     let inputs = match read_file(matches)? {
         Some((path, text)) => inputs.over_file(&path, &text),
         None => inputs,
     };
-    Settings::settle(inputs, &readable).map_err(|problems| Failure::new(Exit::Usage, problems))
+    Settings::settle(inputs, readable).map_err(|problems| Failure::new(Exit::Usage, problems))
 }
 
 /// The daemon's socket for a command that needs no other setting: the flag, the variable, the file
