@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ceph::{ImageInfo, TrashedImage, Watcher};
+use crate::ceph::{ImageInfo, PoolUsage, TrashedImage, Watcher};
 use crate::deadline::Deadline;
-use crate::system::{FsUsage, Holder, MappedDevice, Ownership};
+use crate::system::{FsUsage, Holder, MappedDevice, Mount, Ownership};
 use crate::volume::{
     ByteSize, FsType, ImageSpec, Location, MapperKind, Record, VolumeName, VolumeOptions,
 };
@@ -26,9 +26,16 @@ use crate::volume::{
 pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// A kind of volume.
-pub trait Backend: Provisioning + Attaching + Trash {}
+pub trait Backend: Provisioning + Attaching + Fencing + Trash {}
 
-impl<T: Provisioning + Attaching + Trash + ?Sized> Backend for T {}
+impl<T: Provisioning + Attaching + Fencing + Trash + ?Sized> Backend for T {}
+
+/// Shutting out a client that is gone, so that what it still holds can never be written.
+pub trait Fencing: Send + Sync {
+    /// Fences exactly the client instance at `address`, and returns only when nothing of its can
+    /// reach `location` any more. An error where that cannot be made sure.
+    fn fence(&self, location: &ImageSpec, address: &str) -> Result<()>;
+}
 
 /// What a new volume will be, after all that can be checked before anything is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +88,12 @@ pub trait Provisioning: Send + Sync {
 
     /// Grows the stored thing.
     fn resize(&self, location: &ImageSpec, size: ByteSize) -> Result<()>;
+
+    /// Bytes that can still be stored where it lies.
+    fn room(&self, location: &ImageSpec) -> Result<PoolUsage>;
+
+    /// Every place that this client can see: pools and their namespaces.
+    fn places(&self) -> Result<Vec<Location>>;
 
     /// Everything that lies there, ours or not.
     fn survey(&self, at: &Location) -> Result<Vec<Found>>;
@@ -151,13 +164,46 @@ pub struct MountReport {
     pub size: ByteSize,
 }
 
+/// What the kernel shows of this host at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Evidence {
+    /// The devices that are ours, whole or broken.
+    pub devices: Vec<MappedDevice>,
+    /// Every mount in our namespace.
+    pub mounts: Vec<Mount>,
+}
+
+impl Evidence {
+    /// The devices of an image.
+    pub fn devices_of<'a>(
+        &'a self,
+        location: &'a ImageSpec,
+    ) -> impl Iterator<Item = &'a MappedDevice> {
+        self.devices.iter().filter(move |device| device.image == *location)
+    }
+
+    /// Is the device, whole, what is mounted at the target?
+    #[must_use]
+    pub fn is_mounted(&self, device: &MappedDevice, target: &Path) -> bool {
+        let top = self.mounts.iter().rev().find(|mount| mount.target == target);
+        self.devices.contains(device) && top.is_some_and(|mount| mount.number == device.number)
+    }
+
+    /// Where the device is mounted below `root`.
+    #[must_use]
+    pub fn targets_below(&self, device: &MappedDevice, root: &Path) -> Vec<PathBuf> {
+        let ours = |mount: &&Mount| mount.number == device.number && mount.target.starts_with(root);
+        self.mounts.iter().filter(ours).map(|mount| mount.target.clone()).collect()
+    }
+}
+
 /// Using the stored thing on this host.
 pub trait Attaching: Send + Sync {
     /// Makes it a device here. A failed attach leaves nothing.
     fn attach(&self, request: &AttachRequest, deadline: &Deadline) -> Result<Attachment>;
 
-    /// What is attached here, by the kernel's evidence; addresses only where the kernel tells.
-    fn attached(&self) -> Result<Vec<MappedDevice>>;
+    /// What is attached and mounted here, by the kernel's evidence.
+    fn evidence(&self) -> Result<Evidence>;
 
     /// Probes, formats if the plan allows it, checks, mounts, grows. A failed mount leaves nothing
     /// mounted.
@@ -173,9 +219,6 @@ pub trait Attaching: Send + Sync {
 
     /// Undoes an attach. Success where it is gone.
     fn detach(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
-
-    /// Is the device mounted at the target, and does it work?
-    fn is_mounted(&self, device: &MappedDevice, target: &Path) -> Result<bool>;
 
     /// Who holds the mounted file system, other than we at `target`.
     fn holders(&self, device: &MappedDevice, target: &Path) -> Result<Vec<Holder>>;

@@ -12,8 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::ceph::Cluster;
-use crate::ceph::{ClusterError, ClusterErrorKind, Objects as _, Swap};
+use crate::ceph::{Cluster, ClusterError, Swap};
 use crate::volume::{Location, Record, VolumeName};
 
 /// The catalog's object in the home namespace.
@@ -130,7 +129,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Changed`] where the name has one.
     pub fn insert(&self, name: &VolumeName, record: &Record) -> Result<Entry> {
-        self.swap(name, None, Some(record))
+        self.swap(name, None, record)
     }
 
     /// Replaces a record that was read before.
@@ -139,7 +138,7 @@ impl Catalog {
     /// [`CatalogError::Changed`] where it is not what was read, [`CatalogError::Newer`] where this
     /// daemon must not rewrite it.
     pub fn replace(&self, name: &VolumeName, old: &Entry, record: &Record) -> Result<Entry> {
-        self.swap(name, Some(old), Some(record))
+        self.swap(name, Some(old), record)
     }
 
     /// Drops a record that was read before.
@@ -179,20 +178,19 @@ impl Catalog {
         Err(CatalogError::Changed)
     }
 
-    fn swap(&self, name: &VolumeName, old: Option<&Entry>, new: Option<&Record>) -> Result<Entry> {
+    fn swap(&self, name: &VolumeName, old: Option<&Entry>, record: &Record) -> Result<Entry> {
         if let Some(old) = old {
             self.refuse_newer(old)?;
         }
         let key = name.as_str();
-        let record = new.cloned().ok_or(CatalogError::Changed)?;
-        let bytes = serde_json::to_vec(&record)
+        let bytes = serde_json::to_vec(record)
             .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
         match self.compare_and_set(key, old.map(|old| &old.bytes[..]), Some(&bytes))? {
-            Swap::Swapped => Ok(Entry { record, bytes }),
+            Swap::Swapped => Ok(Entry { record: record.clone(), bytes }),
             Swap::Changed => {
                 let now = self.cluster.omap_get(&self.home, CATALOG_OBJECT, key)?;
                 if now.as_ref() == Some(&bytes) {
-                    return Ok(Entry { record, bytes });
+                    return Ok(Entry { record: record.clone(), bytes });
                 }
                 Err(CatalogError::Changed)
             }
@@ -222,11 +220,6 @@ impl Entry {
             .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
         Ok(Self { record, bytes })
     }
-
-    /// A record that is not from the catalog itself, but from what was known of it.
-    pub(crate) fn known(record: Record) -> Self {
-        Self { record, bytes: Vec::new() }
-    }
 }
 
 impl CatalogError {
@@ -234,11 +227,5 @@ impl CatalogError {
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Cluster(error) if error.may_pass())
-    }
-
-    /// Is there no such pool or namespace as the home?
-    #[must_use]
-    pub fn is_without_home(&self) -> bool {
-        matches!(self, Self::Cluster(error) if error.kind == ClusterErrorKind::NotFound)
     }
 }

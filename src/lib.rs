@@ -11,19 +11,16 @@
 //! [`protocol`], so that the engine hanging up can never cut a map or a mount in half; nothing
 //! below knows of async. `docs/architecture.md` follows one mount through all of it.
 
+pub mod backend;
+pub mod catalog;
+pub mod ceph;
+pub mod cli;
 pub mod config;
 pub mod deadline;
+#[cfg(feature = "failpoints")]
+pub mod fault;
 pub mod logging;
-pub mod volume;
-
-pub mod cli;
 pub mod protocol;
-
 pub mod service;
-
-pub mod catalog;
-
-pub mod backend;
-
-pub mod ceph;
 pub mod system;
+pub mod volume;

@@ -1,6 +1,31 @@
 //! The verbs: what Docker's calls and the operator's commands do, over the catalog and a backend.
+//!
+//! Every verb has one shape: take the volume's lock, look, decide, act, record, answer. The order
+//! of writes is what makes a crash at any point repairable:
+//!
+//! ```text
+//!  create   record `creating` ─▶ image ─▶ describe ─▶ record `ready`
+//!  remove   record `removing` ─▶ trash or delete ─▶ drop the record
+//!  mount    reference `attaching` ─▶ claim ─▶ map ─▶ claim with address ─▶ probe, mkfs, mount
+//!           ─▶ reference `mounted` ─▶ answer
+//!  unmount  drop the ID ─▶ nobody left? ─▶ reference `detaching` ─▶ unmount ─▶ unmap
+//!           ─▶ drop the claim ─▶ drop the reference
+//! ```
+//!
+//! A record that is not `ready` and a reference that is not `mounted` is finished or undone by
+//! whoever meets it next: a verb, or the reconciler.
 
+mod adopt;
+mod attach;
+mod claim;
 mod error;
+mod known;
+mod locks;
+mod look;
+mod operate;
+mod provision;
+mod reconcile;
+mod references;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
@@ -9,21 +34,25 @@ pub use view::{
     Trashed, Verdict, VolumeView, Who,
 };
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::ceph::Cluster;
+use crate::backend::{Backend, BackendError, RbdBackend};
+use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage};
 use crate::deadline::Deadline;
-use crate::system::System;
-use crate::volume::{ByteSize, ImageSpec, Location, MapperKind, MountId, RemovePolicy, VolumeName};
+use crate::system::{FsUsage, Host, System, SystemErrorKind};
+use crate::volume::{
+    ByteSize, Location, MapperKind, OptionError, OptionRules, Options, VolumeName,
+};
+use known::Known;
+use locks::{NameGuard, NameLocks};
+use references::References;
 
 /// A result of a verb.
 pub type Result<T> = std::result::Result<T, VolumeError>;
-
-/// Options as they are given with `-o`.
-pub type Options = BTreeMap<String, String>;
 
 /// What the service runs with; complete and validated.
 #[derive(Debug, Clone)]
@@ -52,8 +81,42 @@ pub struct ServiceSettings {
 }
 
 /// The verbs of all volumes. Shared by all requests; every method blocks, and ends by its deadline.
-#[derive(Debug)]
-pub struct Service {}
+pub struct Service {
+    settings: ServiceSettings,
+    rules: OptionRules,
+    host: Host,
+    catalog: Arc<Catalog>,
+    backend: Box<dyn Backend>,
+    known: Known,
+    references: References,
+    locks: NameLocks,
+    observed: Mutex<Observed>,
+}
+
+/// What was seen of the volumes here, and is as good as lost with the daemon.
+#[derive(Debug, Default)]
+struct Observed {
+    /// The last error of a volume, until it works again.
+    errors: HashMap<VolumeName, String>,
+    /// Volumes whose device or mount is gone from under their users.
+    broken: HashMap<VolumeName, String>,
+    /// When a kernel user of a volume was last seen.
+    backed: HashMap<VolumeName, Instant>,
+    /// Space in the mounted file systems.
+    usage: HashMap<VolumeName, FsUsage>,
+    /// Room in the pools.
+    rooms: HashMap<String, PoolUsage>,
+    /// When half-done records were last looked for.
+    swept: Option<Instant>,
+    /// When the trash was last emptied of what is over its time.
+    purged: Option<Instant>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
 
 impl Service {
     /// A service over that cluster and that host. Reads what an earlier daemon left, touches
@@ -66,129 +129,168 @@ impl Service {
         cluster: Arc<dyn Cluster>,
         system: Arc<dyn System>,
     ) -> std::io::Result<Self> {
-        todo!()
+        let host = system.host().clone();
+        let catalog = Arc::new(Catalog::new(Arc::clone(&cluster), settings.home.clone()));
+        let known = Known::open(&settings.cache_folder, Arc::clone(&catalog))?;
+        let references = References::open(&settings.state_folder, &host.boot_id)?;
+        let backend = RbdBackend::new(cluster, system, settings.home.clone(), settings.mapper);
+        let rules = OptionRules {
+            defaults: settings.defaults.clone(),
+            max_size: settings.max_size,
+            bare_size_unit: settings.bare_size_unit,
+        };
+        Ok(Self {
+            settings,
+            rules,
+            host,
+            catalog,
+            backend: Box::new(backend),
+            known,
+            references,
+            locks: NameLocks::default(),
+            observed: Mutex::default(),
+        })
     }
 
-    /// Docker's Create.
-    pub fn create(
-        &self,
-        name: &VolumeName,
-        options: &Options,
-        deadline: &Deadline,
-    ) -> Result<Created> {
-        todo!()
-    }
-
-    /// Docker's Remove, by the volume's own policy or the given one.
-    pub fn remove(
-        &self,
-        name: &VolumeName,
-        policy: Option<RemovePolicy>,
-        deadline: &Deadline,
-    ) -> Result<()> {
-        todo!()
-    }
-
-    /// Docker's Mount.
-    pub fn mount(&self, name: &VolumeName, id: &MountId, deadline: &Deadline) -> Result<Mounted> {
-        todo!()
-    }
-
-    /// Docker's Unmount. An unknown ID is success.
-    pub fn unmount(&self, name: &VolumeName, id: &MountId, deadline: &Deadline) -> Result<()> {
-        todo!()
-    }
-
-    /// Docker's Get. Answers within 2 s, whatever the cluster does.
-    pub fn get(&self, name: &VolumeName) -> Lookup {
-        todo!()
-    }
-
-    /// Docker's List. Answers within 2 s, whatever the cluster does.
-    pub fn list(&self) -> Vec<Listed> {
-        todo!()
-    }
-
-    /// Where a volume of that name is, or would be, mounted: Docker's Path asks `get` first.
-    pub fn volumes(&self) -> Vec<VolumeView> {
-        todo!()
-    }
-
-    /// All that is known of one volume, from the image itself.
-    pub fn inspect(&self, name: &VolumeName, deadline: &Deadline) -> Result<Inspection> {
-        todo!()
-    }
-
-    /// Grows the image, and the file system where it is mounted here.
-    pub fn resize(
-        &self,
-        name: &VolumeName,
-        size: ByteSize,
-        deadline: &Deadline,
-    ) -> Result<Resized> {
-        todo!()
-    }
-
-    /// Gives unused blocks back to the cluster; the volume has to be mounted here.
-    pub fn trim(&self, name: &VolumeName, deadline: &Deadline) -> Result<ByteSize> {
-        todo!()
-    }
-
-    /// Sets or lifts delete protection.
-    pub fn protect(&self, name: &VolumeName, protected: bool, deadline: &Deadline) -> Result<()> {
-        todo!()
-    }
-
-    /// Makes a volume of an image that is there, without changing it.
-    pub fn adopt(
-        &self,
-        name: &VolumeName,
-        image: &ImageSpec,
-        options: &Options,
-        deadline: &Deadline,
-    ) -> Result<Created> {
-        todo!()
-    }
-
-    /// What can be brought back.
-    pub fn trash(&self, deadline: &Deadline) -> Result<Vec<Trashed>> {
-        todo!()
-    }
-
-    /// Brings a removed volume back, the one removed last, under its own name or another.
-    pub fn undelete(
-        &self,
-        name: &str,
-        rename: Option<&VolumeName>,
-        deadline: &Deadline,
-    ) -> Result<VolumeName> {
-        todo!()
-    }
-
-    /// Who has a volume.
-    pub fn who(&self, name: &VolumeName, deadline: &Deadline) -> Result<Who> {
-        todo!()
-    }
-
-    /// Writes records for the volumes whose records are missing, from what they say of themselves.
-    pub fn rebuild(&self, deadline: &Deadline) -> Result<Rebuilt> {
-        todo!()
-    }
-
-    /// The daemon's own view for the doctor: mappers, cluster, caps, leftovers.
-    pub fn doctor(&self, deadline: &Deadline) -> Vec<Finding> {
-        todo!()
-    }
-
-    /// Brings state, kernel and catalog into agreement: once after the start, then every few
-    /// seconds. Drops references that no kernel user backs, finishes what is half-done, collects
-    /// what leaked, and refreshes what `get` tells.
-    pub fn reconcile(&self, deadline: &Deadline) {
-        todo!()
-    }
-
-    /// Writes what is only in memory (the catalog's cache). Volumes stay mounted.
+    /// Writes what is only in memory (the last known catalog). Volumes stay mounted.
     pub fn close(&self) {
-        todo!()
+        if let Err(error) = self.known.flush() {
+            tracing::warn!(%error, "last known catalog could not be written");
+        }
+    }
+
+    /// Where the file system of a volume of that name is mounted.
+    fn target(&self, name: &VolumeName) -> PathBuf {
+        self.settings.mount_root.join(name.as_str())
+    }
+
+    /// What containers see of a volume: always the same path.
+    fn mountpoint(&self, name: &VolumeName, folder: &str) -> PathBuf {
+        let target = self.target(name);
+        if folder.is_empty() { target } else { target.join(folder) }
+    }
+
+    fn lock(&self, verb: Verb<'_>) -> Result<NameGuard<'_>> {
+        self.locks.lock(verb.name, verb.deadline).ok_or_else(|| {
+            verb.error(ErrorKind::Unavailable, "another call on this volume has not ended in time")
+                .advise("it goes on; try again, and look at the daemon's log if that repeats")
+        })
+    }
+
+    /// Waits for a cluster that is known to be away, rather than start what cannot be finished.
+    fn await_cluster(&self, verb: Verb<'_>) -> Result<()> {
+        while self.known.is_away() {
+            if !verb.deadline.wait(Duration::from_millis(200)) {
+                return Err(verb
+                    .error(ErrorKind::Unavailable, "the Ceph cluster does not answer")
+                    .advise(
+                        "nothing was changed; check the monitors, the network and the key \
+                             with docker ceph doctor",
+                    ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The record of a volume that has to be there.
+    fn entry(&self, verb: Verb<'_>) -> Result<Entry> {
+        let entry = self.catalog.get(verb.name).map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
+        entry.ok_or_else(|| verb.error(ErrorKind::NotFound, "no such volume"))
+    }
+
+    /// Turns a failure below into the verb's answer, and takes note of a cluster that is away.
+    fn failed(&self, verb: Verb<'_>, failure: impl Into<Failure>) -> VolumeError {
+        let failure = failure.into();
+        let cause = failure.to_string();
+        if failure.kind() == ErrorKind::Unavailable && failure.is_of_the_cluster() {
+            self.known.probe_until_back(&cause);
+        }
+        verb.error(failure.kind(), cause)
+    }
+
+    fn observed(&self) -> std::sync::MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A verb at work: what its errors are to name, and how long it has.
+#[derive(Debug, Clone, Copy)]
+struct Verb<'a> {
+    op: &'static str,
+    name: &'a VolumeName,
+    deadline: &'a Deadline,
+}
+
+impl<'a> Verb<'a> {
+    fn new(op: &'static str, name: &'a VolumeName, deadline: &'a Deadline) -> Self {
+        Self { op, name, deadline }
+    }
+
+    fn error(&self, kind: ErrorKind, cause: impl Into<String>) -> VolumeError {
+        VolumeError::new(self.op, self.name, kind, cause)
+    }
+}
+
+/// What can fail below the verbs.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Options(#[from] OptionError),
+    #[error("write the volume's reference: {0}")]
+    Reference(#[from] std::io::Error),
+}
+
+impl Failure {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Catalog(CatalogError::Cluster(error)) => of_cluster(error.kind),
+            Self::Catalog(CatalogError::Changed) => ErrorKind::Unavailable,
+            Self::Catalog(CatalogError::Unreadable(_) | CatalogError::Newer(_))
+            | Self::Reference(_) => ErrorKind::Internal,
+            Self::Backend(error) => of_backend(error),
+            Self::Options(_) => ErrorKind::InvalidArgument,
+        }
+    }
+
+    fn is_of_the_cluster(&self) -> bool {
+        matches!(
+            self,
+            Self::Catalog(CatalogError::Cluster(_)) | Self::Backend(BackendError::Cluster(_))
+        )
+    }
+}
+
+fn of_backend(error: &BackendError) -> ErrorKind {
+    match error {
+        BackendError::Cluster(error) => of_cluster(error.kind),
+        BackendError::System(error) => match &error.kind {
+            SystemErrorKind::Busy(_) => ErrorKind::InUse,
+            SystemErrorKind::Timeout { .. } => ErrorKind::Unavailable,
+            SystemErrorKind::Command { .. }
+            | SystemErrorKind::Missing { .. }
+            | SystemErrorKind::Refused(_)
+            | SystemErrorKind::Io { .. } => ErrorKind::Internal,
+        },
+        BackendError::Invalid(_) => ErrorKind::InvalidArgument,
+        BackendError::Conflict(_) => ErrorKind::AlreadyExists,
+        BackendError::Unsafe(_) => ErrorKind::Internal,
+        BackendError::Unwind { cause, .. } => of_backend(cause),
+    }
+}
+
+fn of_cluster(kind: ClusterErrorKind) -> ErrorKind {
+    match kind {
+        ClusterErrorKind::Unreachable | ClusterErrorKind::Fenced => ErrorKind::Unavailable,
+        ClusterErrorKind::NotFound => ErrorKind::NotFound,
+        ClusterErrorKind::Exists => ErrorKind::AlreadyExists,
+        ClusterErrorKind::Busy | ClusterErrorKind::NotEmpty => ErrorKind::InUse,
+        ClusterErrorKind::NoSpace => ErrorKind::NoSpace,
+        ClusterErrorKind::Invalid => ErrorKind::InvalidArgument,
+        ClusterErrorKind::Denied | ClusterErrorKind::Other => ErrorKind::Internal,
     }
 }

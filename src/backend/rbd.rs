@@ -12,6 +12,7 @@
 //! An image that should have a file system and has none is damaged, and is left for a person.
 
 mod attach;
+mod fence;
 mod provision;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::system::System;
 use crate::volume::{Location, MapperKind};
 
 /// The metadata key under which an image describes itself.
-pub const DESCRIPTION_KEY: &str = "docker-volume-ceph";
+const DESCRIPTION_KEY: &str = "docker-volume-ceph";
 
 /// RBD images as volumes.
 pub struct RbdBackend {

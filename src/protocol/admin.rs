@@ -26,7 +26,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Created, ErrorKind, Finding, Options, Trashed, VolumeView};
+use crate::service::{Created, ErrorKind, Finding, Trashed, VolumeView};
+use crate::volume::Options;
 use crate::volume::{ByteSize, VolumeName};
 
 /// What every path of the admin API starts with.

@@ -22,8 +22,9 @@ use super::admin::{
     Volumes,
 };
 use super::path;
-use crate::service::{Created, Finding, Inspection, Options, Rebuilt, Resized, Trashed};
+use crate::service::{Created, Finding, Inspection, Rebuilt, Resized, Trashed};
 use crate::service::{VolumeView, Who};
+use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
 
 /// Longer than the daemon's own limit for any verb, so that its answer is what is heard.

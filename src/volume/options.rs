@@ -115,13 +115,12 @@ impl OptionRules {
         let mut canonical = Options::new();
         for (name, value) in given {
             let (def, value) = self.read_one(name, value)?;
-            if let Some(other) = canonical.insert(def.name.to_owned(), value.clone()) {
-                if other != value {
-                    return Err(OptionError::Conflict(format!(
-                        "option {} is given twice, as {other:?} and as {value:?}",
-                        def.name
-                    )));
-                }
+            let other = canonical.insert(def.name.to_owned(), value.clone());
+            if let Some(other) = other.filter(|other| *other != value) {
+                return Err(OptionError::Conflict(format!(
+                    "option {} is given twice, as {other:?} and as {value:?}",
+                    def.name
+                )));
             }
         }
         Ok(canonical)
@@ -221,14 +220,14 @@ fn refuse_with_image(options: &Options) -> Result<(), OptionError> {
 
 fn check_layout(options: &VolumeOptions) -> Result<(), OptionError> {
     let object_size = options.object_size.unwrap_or(ByteSize::mib(4));
-    if let Some((unit, _)) = options.stripes {
-        if unit.bytes() == 0 || !object_size.bytes().is_multiple_of(unit.bytes()) {
-            return Err(OptionError::Conflict(format!(
-                "stripe-unit ({unit}) has to divide object-size ({object_size})"
-            )));
-        }
+    let fits =
+        |unit: ByteSize| unit.bytes() > 0 && object_size.bytes().is_multiple_of(unit.bytes());
+    match options.stripes {
+        Some((unit, _)) if !fits(unit) => Err(OptionError::Conflict(format!(
+            "stripe-unit ({unit}) has to divide object-size ({object_size})"
+        ))),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn object_size_of_order(text: &str) -> Result<String, String> {

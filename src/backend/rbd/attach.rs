@@ -4,14 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{
-    AttachRequest, Attaching, Attachment, BackendError, MountPlan, MountReport, Result,
+    AttachRequest, Attaching, Attachment, BackendError, Evidence, MountPlan, MountReport, Result,
 };
 use super::RbdBackend;
-use crate::ceph::{Images as _, Watcher};
+use crate::ceph::Watcher;
 use crate::deadline::Deadline;
 use crate::system::{
-    Filesystems as _, FormatRequest, FsUsage, Holder, MapRequest, MappedDevice, MountRequest,
-    Mounts as _, Probe, SystemErrorKind,
+    FormatRequest, FsUsage, Holder, MapRequest, MappedDevice, MountRequest, Probe, SystemErrorKind,
 };
 use crate::volume::{ByteSize, FsType};
 
@@ -40,8 +39,8 @@ impl Attaching for RbdBackend {
         }
     }
 
-    fn attached(&self) -> Result<Vec<MappedDevice>> {
-        Ok(self.system.mapped()?)
+    fn evidence(&self) -> Result<Evidence> {
+        Ok(Evidence { devices: self.system.mapped()?, mounts: self.system.mounts()? })
     }
 
     fn mount(
@@ -86,14 +85,6 @@ impl Attaching for RbdBackend {
                 other => return Ok(other?),
             }
         }
-    }
-
-    fn is_mounted(&self, device: &MappedDevice, target: &Path) -> Result<bool> {
-        let mounts = self.system.mounts()?;
-        let mapped = self.system.mapped()?;
-        let alive = mapped.iter().any(|m| m.device == device.device && m.process == device.process);
-        let top = mounts.iter().rev().find(|mount| mount.target == target);
-        Ok(alive && top.is_some_and(|mount| mount.number == device.number))
     }
 
     fn holders(&self, device: &MappedDevice, target: &Path) -> Result<Vec<Holder>> {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::super::{BackendError, Found, Plan, Provisioning, Result, Trash};
 use super::{DESCRIPTION_KEY, RbdBackend};
 use crate::ceph::{
-    ClusterError, ClusterErrorKind, ImageInfo, ImageLayout, Images as _, Monitor as _,
-    TrashedImage, Watcher,
+    ClusterError, ClusterErrorKind, ImageInfo, ImageLayout, PoolUsage, TrashedImage, Watcher,
 };
 use crate::volume::{ByteSize, ImageSpec, Location, MapperKind, Record, VolumeName, VolumeOptions};
 
@@ -82,6 +81,23 @@ impl Provisioning for RbdBackend {
 
     fn resize(&self, location: &ImageSpec, size: ByteSize) -> Result<()> {
         Ok(self.cluster.image_resize(location, size)?)
+    }
+
+    fn room(&self, location: &ImageSpec) -> Result<PoolUsage> {
+        Ok(self.cluster.pool_usage(&location.location.pool)?)
+    }
+
+    fn places(&self) -> Result<Vec<Location>> {
+        let mut places = vec![self.home.clone()];
+        for pool in self.cluster.pools()? {
+            // A client sees the pools that its capabilities name, and no others.
+            let Ok(namespaces) = self.cluster.namespaces(&pool) else { continue };
+            let all = std::iter::once(String::new()).chain(namespaces);
+            places.extend(all.map(|namespace| Location::new(&pool, namespace)));
+        }
+        places.sort();
+        places.dedup();
+        Ok(places)
     }
 
     fn survey(&self, at: &Location) -> Result<Vec<Found>> {

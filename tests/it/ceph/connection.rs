@@ -143,7 +143,8 @@ fn a_blocklisted_client_recovers_in_the_middle_of_image_calls() {
     std::thread::scope(|scope| {
         let end = Instant::now() + Duration::from_secs(5);
         for _ in 0..4 {
-            scope.spawn(|| {
+            let (cluster, image) = (&cluster, &image);
+            scope.spawn(move || {
                 while Instant::now() < end {
                     if let Err(error) = cluster.image_info(&image) {
                         assert_eq!(error.kind, ClusterErrorKind::Fenced, "{error}");

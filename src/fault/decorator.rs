@@ -1,0 +1,135 @@
+//! The cluster and the host with a plan in front of them: every call is named, counted, and
+//! handed on, unless the plan has something else for it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::FaultPlan;
+use crate::ceph::{
+    self, BlocklistEntry, Cluster, ClusterStatus, ImageInfo, ImageLayout, Images, Monitor, Objects,
+    OmapPage, PoolUsage, Swap, TrashedImage, Watcher,
+};
+use crate::deadline::Deadline;
+use crate::system::{
+    self, DeviceNumber, Filesystems, FormatRequest, FsUsage, Holder, Host, MapRequest,
+    MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, System,
+};
+use crate::volume::{ByteSize, FsType, ImageSpec, Location, MapperKind};
+
+/// A cluster whose calls fail where the plan says so.
+pub struct FaultyCluster {
+    pub(super) inner: Arc<dyn Cluster>,
+    pub(super) plan: Arc<FaultPlan>,
+}
+
+/// A host whose calls fail where the plan says so.
+pub struct FaultySystem {
+    pub(super) inner: Arc<dyn System>,
+    pub(super) plan: Arc<FaultPlan>,
+}
+
+macro_rules! debug_as_plan {
+    ($($type:ident),+) => {$(
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type)).field("plan", &self.plan).finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
+debug_as_plan!(FaultyCluster, FaultySystem);
+
+/// Implements a trait's methods by way of the plan: `fn` is one that can fail, `let fn` one that
+/// cannot.
+macro_rules! through_plan {
+    ($trait:ident for $type:ident as $prefix:literal, $result:ident {
+        $(let fn $sure:ident(&self $(, $sure_arg:ident: $sure_ty:ty)*) -> $sure_out:ty;)*
+        $(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*
+    }) => {
+        impl $trait for $type {
+            $(fn $sure(&self $(, $sure_arg: $sure_ty)*) -> $sure_out {
+                let call = concat!($prefix, ".", stringify!($sure));
+                self.plan.around_infallible(call, || self.inner.$sure($($sure_arg),*))
+            })*
+            $(fn $name(&self $(, $arg: $ty)*) -> $result::Result<$out> {
+                let call = concat!($prefix, ".", stringify!($name));
+                self.plan.around(call, || self.inner.$name($($arg),*))
+            })*
+        }
+    };
+}
+
+through_plan!(Objects for FaultyCluster as "cluster", ceph {
+    fn omap_get(&self, at: &Location, object: &str, key: &str) -> Option<Vec<u8>>;
+    fn omap_page(&self, at: &Location, object: &str, after: &str, limit: u64) -> OmapPage;
+    fn omap_compare_and_set(
+        &self, at: &Location, object: &str, key: &str,
+        expected: Option<&[u8]>, new: Option<&[u8]>
+    ) -> Swap;
+    fn object_version(&self, at: &Location, object: &str) -> u64;
+});
+
+through_plan!(Images for FaultyCluster as "cluster", ceph {
+    fn image_create(&self, image: &ImageSpec, layout: &ImageLayout) -> ();
+    fn image_info(&self, image: &ImageSpec) -> ImageInfo;
+    fn image_list(&self, at: &Location) -> Vec<String>;
+    fn image_resize(&self, image: &ImageSpec, size: ByteSize) -> ();
+    fn image_used(&self, image: &ImageSpec) -> ByteSize;
+    fn image_remove(&self, image: &ImageSpec) -> ();
+    fn metadata_get(&self, image: &ImageSpec, key: &str) -> Option<String>;
+    fn metadata_set(&self, image: &ImageSpec, key: &str, value: &str) -> ();
+    fn watchers(&self, image: &ImageSpec) -> Vec<Watcher>;
+    fn trash_move(&self, image: &ImageSpec, keep: Duration) -> ();
+    fn trash_list(&self, at: &Location) -> Vec<TrashedImage>;
+    fn trash_metadata_get(&self, at: &Location, id: &str, key: &str) -> Option<String>;
+    fn trash_restore(&self, at: &Location, id: &str, name: &str) -> ();
+    fn trash_remove(&self, at: &Location, id: &str) -> ();
+});
+
+through_plan!(Monitor for FaultyCluster as "cluster", ceph {
+    fn status(&self) -> ClusterStatus;
+    fn own_address(&self) -> String;
+    fn own_caps(&self) -> Vec<(String, String)>;
+    fn pools(&self) -> Vec<String>;
+    fn pool_usage(&self, pool: &str) -> PoolUsage;
+    fn namespaces(&self, pool: &str) -> Vec<String>;
+    fn blocklist(&self) -> Vec<BlocklistEntry>;
+    fn blocklist_add(&self, address: &str, keep: Duration) -> ();
+    fn header_barrier(&self, image: &ImageSpec) -> ();
+});
+
+through_plan!(Mappers for FaultySystem as "system", system {
+    let fn supported(&self) -> Vec<MapperSupport>;
+    let fn carried_features(&self, mapper: MapperKind) -> Option<Vec<String>>;
+    fn map(&self, request: &MapRequest, deadline: &Deadline) -> MappedDevice;
+    fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> ();
+    fn mapped(&self) -> Vec<MappedDevice>;
+    fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> ();
+});
+
+through_plan!(Filesystems for FaultySystem as "system", system {
+    fn probe(&self, device: &Path, deadline: &Deadline) -> Probe;
+    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> ();
+    fn check(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> ();
+    fn grow(&self, device: &Path, mountpoint: &Path, fs_type: FsType, deadline: &Deadline) -> ();
+    fn usage(&self, mountpoint: &Path, deadline: &Deadline) -> FsUsage;
+    fn trim(&self, mountpoint: &Path, deadline: &Deadline) -> ByteSize;
+    fn make_folder(
+        &self, mountpoint: &Path, name: &str, owner: Ownership, deadline: &Deadline
+    ) -> ();
+});
+
+through_plan!(Mounts for FaultySystem as "system", system {
+    fn mount(&self, request: &MountRequest, deadline: &Deadline) -> ();
+    fn unmount(&self, target: &Path, deadline: &Deadline) -> ();
+    fn mounts(&self) -> Vec<Mount>;
+    fn holders(&self, number: DeviceNumber, ours: &Path) -> Vec<Holder>;
+});
+
+impl System for FaultySystem {
+    fn host(&self) -> &Host {
+        self.inner.host()
+    }
+}

@@ -1,0 +1,270 @@
+//! Volumes made of what is there: adopted images, removed volumes brought back, a lost catalog
+//! rebuilt.
+//!
+//! None of these makes or formats an image, so each writes its record in one step, straight to
+//! `ready`: a crash leaves an image without a record, which the same call, repeated, finds again.
+
+use jiff::Timestamp;
+
+use super::provision::Insert;
+use super::{Created, ErrorKind, Rebuilt, Result, Service, Trashed, Verb, VolumeError};
+use crate::backend::{BackendError, Plan};
+use crate::ceph::{ClusterErrorKind, TrashedImage};
+use crate::deadline::Deadline;
+use crate::volume::{
+    Description, ImageSpec, Location, Options, RECORD_VERSION, Record, RecordState, VolumeName,
+};
+
+impl Service {
+    /// Makes a volume of an image that is there, without changing its data.
+    ///
+    /// # Errors
+    /// As [`Service::create`]; `AlreadyExists` where another volume has the image.
+    pub fn adopt(
+        &self,
+        name: &VolumeName,
+        image: &ImageSpec,
+        options: &Options,
+        deadline: &Deadline,
+    ) -> Result<Created> {
+        let mut options = options.clone();
+        options.insert("image".to_owned(), image.to_string());
+        self.create(name, &options, deadline).map_err(|error| VolumeError { op: "adopt", ..error })
+    }
+
+    /// Writes the record of an adopted image: as it describes itself, where it was a volume before.
+    pub(super) fn insert_adopted(
+        &self,
+        verb: Verb<'_>,
+        plan: &Plan,
+        options: Options,
+    ) -> std::result::Result<(), Insert> {
+        let fail = Insert::Failed;
+        let read_only = options.get("read-only").is_some_and(|value| value == "true");
+        if !read_only {
+            self.refuse_second_volume(verb, &plan.location).map_err(fail)?;
+        }
+        let description = self
+            .backend
+            .description(&plan.location)
+            .map_err(|error| fail(self.failed(verb, error)))?;
+        let before = description.and_then(|text| serde_json::from_str::<Description>(&text).ok());
+        let mut record = before.map_or_else(|| foreign(plan), |before| before.record);
+        record.location = plan.location.clone();
+        record.size = plan.size;
+        record.options.extend(options);
+        if !read_only {
+            self.describe(verb, &record).map_err(fail)?;
+        }
+        self.insert(verb, &record).map(drop)
+    }
+
+    /// Two volumes over one image would be two writers that know nothing of each other.
+    fn refuse_second_volume(&self, verb: Verb<'_>, image: &ImageSpec) -> Result<()> {
+        let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
+        let other = records.iter().find(|(name, entry)| {
+            *name != verb.name && entry.record.location == *image && !entry.record.is_read_only()
+        });
+        match other {
+            None => Ok(()),
+            Some((name, _)) => Err(verb
+                .error(ErrorKind::AlreadyExists, format!("image {image} is volume {name} already"))
+                .advise("use that volume, or adopt the image with read-only")),
+        }
+    }
+
+    /// What can be brought back.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn trash(&self, deadline: &Deadline) -> Result<Vec<Trashed>> {
+        let found = self.trashed("list trash", deadline)?;
+        let view = |(at, image): (Location, TrashedImage)| Trashed {
+            name: image.name,
+            id: image.id,
+            pool: at.pool,
+            namespace: at.namespace,
+            deleted: image.deleted,
+            kept_until: image.kept_until,
+        };
+        Ok(found.into_iter().map(view).collect())
+    }
+
+    /// Brings a removed volume back, the one removed last, under its own name or another.
+    ///
+    /// # Errors
+    /// `NotFound` where the trash has none of that name, `AlreadyExists` where the new name is
+    /// taken, `Unavailable` where the cluster does not answer.
+    pub fn undelete(
+        &self,
+        name: &VolumeName,
+        rename: Option<&VolumeName>,
+        deadline: &Deadline,
+    ) -> Result<VolumeName> {
+        let target = rename.unwrap_or(name);
+        let verb = Verb::new("undelete", target, deadline);
+        let _guard = self.lock(verb)?;
+        self.await_cluster(verb)?;
+        if self.catalog.get(target).map_err(|error| self.failed(verb, error))?.is_some() {
+            return Err(verb
+                .error(ErrorKind::AlreadyExists, "there is a volume of that name")
+                .advise(format!("bring it back under another: undelete {name} --as NEW")));
+        }
+        let (location, description) = match self.newest_trashed(verb, name)? {
+            Some((at, image, description)) => {
+                let location = at.image(target.as_str());
+                let restored = self.backend.restore(&image.id, &location);
+                restored.map_err(|error| self.failed(verb, error))?;
+                (location, description)
+            }
+            // Restored by an attempt that died before it wrote the record?
+            None => self.unrecorded(verb, name, target)?,
+        };
+        let record = Record { location, state: RecordState::Ready, ..description.record };
+        self.describe(verb, &record)?;
+        match self.insert(verb, &record) {
+            Ok(_) => Ok(target.clone()),
+            Err(Insert::Failed(error)) => Err(error),
+            Err(Insert::Taken) => {
+                Err(verb.error(ErrorKind::AlreadyExists, "the name was taken at the same time"))
+            }
+        }
+    }
+
+    fn newest_trashed(
+        &self,
+        verb: Verb<'_>,
+        name: &VolumeName,
+    ) -> Result<Option<(Location, TrashedImage, Description)>> {
+        let mut found = self.trashed(verb.op, verb.deadline)?;
+        found.sort_by_key(|(_, image)| std::cmp::Reverse(image.deleted));
+        for (at, image) in found {
+            let text = self
+                .backend
+                .trash_description(&at, &image.id)
+                .map_err(|error| self.failed(verb, error))?;
+            let read = text.and_then(|text| serde_json::from_str::<Description>(&text).ok());
+            if let Some(description) = read.filter(|description| description.name == *name) {
+                return Ok(Some((at, image, description)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn unrecorded(
+        &self,
+        verb: Verb<'_>,
+        name: &VolumeName,
+        target: &VolumeName,
+    ) -> Result<(ImageSpec, Description)> {
+        let location = self.settings.home.image(target.as_str());
+        let text = self.backend.description(&location).ok().flatten();
+        let read = text.and_then(|text| serde_json::from_str::<Description>(&text).ok());
+        match read.filter(|description| description.name == *name || description.name == *target) {
+            Some(description) if !description.forgotten => Ok((location, description)),
+            _ => Err(verb
+                .error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
+                .advise("see what it holds with: docker ceph ls --trash")),
+        }
+    }
+
+    /// Every image of ours in any trash that this client can see.
+    pub(super) fn trashed(
+        &self,
+        op: &'static str,
+        deadline: &Deadline,
+    ) -> Result<Vec<(Location, TrashedImage)>> {
+        let mut found = Vec::new();
+        for at in self.places(op, deadline)? {
+            // A place that the key does not open holds nothing of ours.
+            let Ok(images) = self.backend.trash(&at) else { continue };
+            found.extend(images.into_iter().map(|image| (at.clone(), image)));
+        }
+        Ok(found)
+    }
+
+    fn places(&self, op: &'static str, deadline: &Deadline) -> Result<Vec<Location>> {
+        let broken = |error: BackendError| {
+            let kind = if error.may_pass() { ErrorKind::Unavailable } else { ErrorKind::Internal };
+            VolumeError::new(op, "", kind, error.to_string())
+        };
+        if deadline.is_over() {
+            return Err(VolumeError::new(op, "", ErrorKind::Unavailable, "no time was left"));
+        }
+        self.backend.places().map_err(broken)
+    }
+
+    /// Writes records for the volumes whose records are missing, from what they say of themselves.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn rebuild(&self, deadline: &Deadline) -> Result<Rebuilt> {
+        let op = "rebuild catalog";
+        let fail = |error: String| VolumeError::new(op, "", ErrorKind::Unavailable, error);
+        let records = self.catalog.list().map_err(|error| fail(error.to_string()))?;
+        let mut rebuilt = Rebuilt::default();
+        for at in self.places(op, deadline)? {
+            let Ok(found) = self.backend.survey(&at) else { continue };
+            for image in found {
+                self.rebuild_one(&image.location, image.description.as_deref(), &mut rebuilt)?;
+            }
+        }
+        for (name, entry) in records.iter() {
+            if matches!(self.backend.info(&entry.record.location), Err(BackendError::Cluster(error))
+                if error.kind == ClusterErrorKind::NotFound)
+            {
+                rebuilt.without_image.push(name.to_string());
+            }
+        }
+        Ok(rebuilt)
+    }
+
+    fn rebuild_one(
+        &self,
+        location: &ImageSpec,
+        description: Option<&str>,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<()> {
+        let read = description.and_then(|text| serde_json::from_str::<Description>(text).ok());
+        let Some(description) = read.filter(|description| !description.forgotten) else {
+            rebuilt.foreign.push(location.to_string());
+            return Ok(());
+        };
+        let name = &description.name;
+        let deadline = Deadline::after(std::time::Duration::from_secs(10));
+        let verb = Verb::new("rebuild catalog", name, &deadline);
+        let _guard = self.lock(verb)?;
+        let size = self.backend.info(location).map_err(|error| self.failed(verb, error))?.size;
+        let record = Record { location: location.clone(), size, ..description.record.clone() };
+        match self.insert(verb, &record) {
+            Ok(_) => rebuilt.added.push(name.to_string()),
+            Err(Insert::Failed(error)) => return Err(error),
+            Err(Insert::Taken) if self.entry(verb)?.record.location == *location => {
+                rebuilt.kept.push(name.to_string());
+            }
+            // A copy of a volume's image says that it is that volume.
+            Err(Insert::Taken) => rebuilt.foreign.push(location.to_string()),
+        }
+        Ok(())
+    }
+}
+
+/// The record of an image that nobody described: all of its file system, never formatted.
+fn foreign(plan: &Plan) -> Record {
+    Record {
+        version: RECORD_VERSION,
+        kind: "rbd".to_owned(),
+        location: plan.location.clone(),
+        size: plan.size,
+        options: Options::new(),
+        state: RecordState::Ready,
+        created: Timestamp::now(),
+        formatted: true,
+        adopted: true,
+        folder: String::new(),
+        used: None,
+        claim: None,
+        readers: Vec::new(),
+        other: serde_json::Map::new(),
+    }
+}

@@ -1,0 +1,442 @@
+//! Mount and unmount: references, claims, and the way of an image to a mountpoint and back.
+//!
+//! What a mount did is undone by one function, [`Service::take_down`], from wherever it stopped:
+//! a failed mount, the last unmount, a daemon that died in between, the reconciler.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::claim::{Held, Verdict, judge};
+use super::references::{Phase, Reference};
+use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
+use crate::backend::{AttachRequest, Attachment, BackendError, MountPlan, MountReport};
+use crate::deadline::Deadline;
+use crate::system::Ownership;
+use crate::volume::{ByteSize, Claim, MountId, Record, VolumeName, VolumeOptions};
+
+/// How long an undo may take after its cause used up the deadline.
+const UNDO: Duration = Duration::from_secs(15);
+
+/// How often a holder is looked at again.
+const POLL: Duration = Duration::from_millis(500);
+
+/// A container that has just ended may hold its mounts for a moment longer.
+const LINGER: [u64; 4] = [20, 50, 100, 200];
+
+impl Service {
+    /// Docker's Mount. Waits and tries again, inside its deadline, for what may pass: one error
+    /// leaves a `restart: always` container down for good.
+    ///
+    /// # Errors
+    /// `NotFound`, `InUse` with the holder named, `Unavailable` by the deadline, `Internal` where
+    /// a person has to look at the data.
+    pub fn mount(&self, name: &VolumeName, id: &MountId, deadline: &Deadline) -> Result<Mounted> {
+        let verb = Verb::new("mount", name, deadline);
+        let _guard = self.lock(verb)?;
+        loop {
+            let error = match self.mount_once(verb, id) {
+                Ok(mounted) => {
+                    let mut observed = self.observed();
+                    observed.errors.remove(name);
+                    observed.broken.remove(name);
+                    observed.backed.insert(name.clone(), Instant::now());
+                    return Ok(mounted);
+                }
+                Err(error) => error,
+            };
+            self.observed().errors.insert(name.clone(), error.to_string());
+            let again = error.kind == ErrorKind::Unavailable && deadline.wait(POLL);
+            if !again {
+                return Err(error);
+            }
+            tracing::debug!(volume = %name, %error, "mount is tried again");
+        }
+    }
+
+    fn mount_once(&self, verb: Verb<'_>, id: &MountId) -> Result<Mounted> {
+        if let Some(reference) = self.references.get(verb.name) {
+            if self.is_whole(verb, &reference)? {
+                // Also one that was on its way down, and was held back by a user.
+                let reference = Reference { phase: Phase::Mounted, ..reference };
+                return self.add_id(verb, reference, id);
+            }
+            self.take_down(verb, reference)?;
+        }
+        self.await_cluster(verb)?;
+        let record = self.ready(verb)?;
+        if record.is_newer() && !record.is_read_only() {
+            let newer = crate::catalog::CatalogError::Newer(record.version);
+            return Err(self.failed(verb, newer));
+        }
+        let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
+        let reference = self.begin(verb, &record)?;
+        match self.bring_up(verb, &reference, &options) {
+            Ok(up) => self.add_id(verb, up, id),
+            Err(error) => {
+                let late = verb.deadline.for_undo(UNDO);
+                let undo = Verb { deadline: &late, ..verb };
+                let left = self.references.get(verb.name).unwrap_or(reference);
+                match self.take_down(undo, left) {
+                    Ok(()) => Err(error),
+                    Err(undo) => {
+                        let cause =
+                            format!("{}; undoing it failed as well: {}", error.cause, undo.cause);
+                        Err(VolumeError { cause, ..error })
+                    }
+                }
+            }
+        }
+    }
+
+    /// Is what the reference stands for mounted and alive?
+    fn is_whole(&self, verb: Verb<'_>, reference: &Reference) -> Result<bool> {
+        let evidence = self.backend.evidence().map_err(|error| self.failed(verb, error))?;
+        Ok(reference.phase != Phase::Attaching
+            && reference
+                .attachment
+                .as_ref()
+                .is_some_and(|attached| evidence.is_mounted(&attached.device, &reference.target)))
+    }
+
+    fn add_id(&self, verb: Verb<'_>, mut reference: Reference, id: &MountId) -> Result<Mounted> {
+        let added = reference.ids.insert(id.clone());
+        if added {
+            self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        }
+        self.observed().backed.insert(verb.name.clone(), Instant::now());
+        Ok(Mounted { mountpoint: reference.mountpoint(), added })
+    }
+
+    /// Writes down what is about to be done.
+    fn begin(&self, verb: Verb<'_>, record: &Record) -> Result<Reference> {
+        let reference = Reference {
+            name: verb.name.clone(),
+            boot_id: self.host.boot_id.clone(),
+            location: record.location.clone(),
+            read_only: record.is_read_only(),
+            phase: Phase::Attaching,
+            attachment: None,
+            target: self.target(verb.name),
+            folder: record.folder.clone(),
+            since: Timestamp::now(),
+            ids: BTreeSet::new(),
+        };
+        self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        Ok(reference)
+    }
+
+    /// Claim → map → claim with address → probe, format, check, mount → record.
+    fn bring_up(
+        &self,
+        verb: Verb<'_>,
+        begun: &Reference,
+        options: &VolumeOptions,
+    ) -> Result<Reference> {
+        let record = self.claim(verb, begun)?;
+        let request = AttachRequest {
+            location: begun.location.clone(),
+            read_only: begun.read_only,
+            mapper: options.mapper,
+            map_options: options.map_options.clone(),
+        };
+        let attachment = self
+            .backend
+            .attach(&request, verb.deadline)
+            .map_err(|error| self.failed(verb, error))?;
+        let mut reference = Reference { attachment: Some(attachment.clone()), ..begun.clone() };
+        self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        self.confirm_claim(verb, &reference, &attachment)?;
+        let plan = mount_plan(&reference, &record, options);
+        let report = self
+            .backend
+            .mount(&attachment.device, &plan, verb.deadline)
+            .map_err(|error| self.failed(verb, error))?;
+        self.record_mount(verb, &record, report)?;
+        reference.phase = Phase::Mounted;
+        self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        Ok(reference)
+    }
+
+    /// Takes the volume for this host, waiting for another one to let go of it.
+    fn claim(&self, verb: Verb<'_>, reference: &Reference) -> Result<Record> {
+        let waiting = verb.deadline.at_most(self.settings.busy_wait);
+        let mut first_seen: Option<Claim> = None;
+        loop {
+            let entry = self.entry(verb)?;
+            let verdict = if reference.read_only {
+                self.judge_reader(verb, &entry.record)?
+            } else {
+                let watchers = self.watchers(verb, &entry.record)?;
+                let claim = entry.record.claim.as_ref();
+                let stood_still = waiting.is_over() && claim == first_seen.as_ref();
+                first_seen = first_seen.or_else(|| claim.cloned());
+                judge(claim, &watchers, stood_still)
+            };
+            match verdict {
+                Verdict::Held(held) if waiting.is_over() => return Err(in_use(verb, &held)),
+                Verdict::Held(_) => drop(waiting.wait(POLL)),
+                Verdict::Dead { address } => {
+                    tracing::warn!(volume = %verb.name, address, "fencing a dead holder");
+                    let fenced = self.backend.fence(&entry.record.location, &address);
+                    fenced.map_err(|error| self.failed(verb, error))?;
+                    if let Some(record) = self.take(verb, &entry, reference)? {
+                        return Ok(record);
+                    }
+                }
+                Verdict::Free => {
+                    if let Some(record) = self.take(verb, &entry, reference)? {
+                        return Ok(record);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Readers do not exclude each other; a writer excludes them.
+    fn judge_reader(&self, verb: Verb<'_>, record: &Record) -> Result<Verdict> {
+        let known = |address: &String| {
+            record.readers.iter().any(|reader| reader.address.as_ref() == Some(address))
+        };
+        let watchers = self.watchers(verb, record)?;
+        let writers: Vec<String> = watchers
+            .into_iter()
+            .map(|watcher| watcher.address)
+            .filter(|address| !known(address))
+            .collect();
+        // A reader that is just attaching watches for a moment before its address is recorded.
+        let attaching = record.readers.iter().any(|reader| reader.address.is_none());
+        if writers.is_empty() || attaching {
+            return Ok(Verdict::Free);
+        }
+        Ok(Verdict::Held(Held { claim: None, watchers: writers }))
+    }
+
+    fn watchers(&self, verb: Verb<'_>, record: &Record) -> Result<Vec<crate::ceph::Watcher>> {
+        self.backend.watchers(&record.location).map_err(|error| self.failed(verb, error))
+    }
+
+    /// Writes this host's claim over the record that was judged; `None` where it has changed since.
+    fn take(
+        &self,
+        verb: Verb<'_>,
+        entry: &crate::catalog::Entry,
+        reference: &Reference,
+    ) -> Result<Option<Record>> {
+        let claim = self.own_claim(reference, None);
+        let mut record = entry.record.clone();
+        if reference.read_only {
+            record.readers.push(claim);
+        } else {
+            record.claim = Some(claim);
+        }
+        match self.catalog.replace(verb.name, entry, &record) {
+            Ok(_) => Ok(Some(record)),
+            Err(crate::catalog::CatalogError::Changed) => Ok(None),
+            Err(error) => Err(self.failed(verb, error)),
+        }
+    }
+
+    /// Puts the address into the claim. Where the claim is not ours any more, another host took
+    /// the volume while we mapped it: nothing of it has been touched yet.
+    fn confirm_claim(
+        &self,
+        verb: Verb<'_>,
+        reference: &Reference,
+        attachment: &Attachment,
+    ) -> Result<()> {
+        let before = self.own_claim(reference, None);
+        let after = self.own_claim(reference, attachment.address.clone());
+        let record = self.change(verb, |record| {
+            let mut record = record.clone();
+            let ours = record.claim.iter_mut().chain(&mut record.readers);
+            for claim in ours.filter(|claim| **claim == before) {
+                *claim = after.clone();
+            }
+            Some(record)
+        })?;
+        if record.claim.iter().chain(&record.readers).any(|claim| *claim == after) {
+            return Ok(());
+        }
+        let holder = Held { claim: record.claim, watchers: Vec::new() };
+        Err(in_use(verb, &holder))
+    }
+
+    fn own_claim(&self, reference: &Reference, address: Option<String>) -> Claim {
+        Claim {
+            host: self.host.name.clone(),
+            boot_id: self.host.boot_id.clone(),
+            address,
+            since: reference.since,
+        }
+    }
+
+    /// Records what the mount found or made.
+    fn record_mount(&self, verb: Verb<'_>, record: &Record, report: MountReport) -> Result<()> {
+        if record.formatted && record.size == report.size {
+            return Ok(());
+        }
+        if record.is_read_only() {
+            return Ok(());
+        }
+        let changed = self.change(verb, |record| {
+            Some(Record { formatted: true, size: report.size, ..record.clone() })
+        })?;
+        self.describe(verb, &changed)
+    }
+
+    /// Docker's Unmount. An unknown ID is success; the volume is torn down when no ID and no other
+    /// user is left.
+    ///
+    /// # Errors
+    /// Where it should have been torn down and was not; it is tried again in the background.
+    pub fn unmount(&self, name: &VolumeName, id: &MountId, deadline: &Deadline) -> Result<()> {
+        let verb = Verb::new("unmount", name, deadline);
+        let _guard = self.lock(verb)?;
+        let Some(mut reference) = self.references.get(name) else { return Ok(()) };
+        if reference.ids.remove(id) {
+            self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        }
+        if reference.ids.is_empty() && !self.lingers(verb, &reference)? {
+            let down = self.take_down(verb, reference);
+            return down.inspect_err(|error| {
+                drop(self.observed().errors.insert(name.clone(), error.to_string()))
+            });
+        }
+        Ok(())
+    }
+
+    /// Does a container still hold the file system, also after a moment?
+    fn lingers(&self, verb: Verb<'_>, reference: &Reference) -> Result<bool> {
+        for pause in LINGER {
+            if !self.is_held(verb, reference)? {
+                return Ok(false);
+            }
+            if !verb.deadline.wait(Duration::from_millis(pause)) {
+                break;
+            }
+        }
+        self.is_held(verb, reference)
+    }
+
+    /// Does a container hold the file system now?
+    pub(super) fn is_held(&self, verb: Verb<'_>, reference: &Reference) -> Result<bool> {
+        let Some(attachment) = &reference.attachment else { return Ok(false) };
+        let holders = self.backend.holders(&attachment.device, &reference.target);
+        Ok(!holders.map_err(|error| self.failed(verb, error))?.is_empty())
+    }
+
+    /// Gives up a volume that is attached here and that nobody uses; refuses where somebody does.
+    pub(super) fn let_go(&self, verb: Verb<'_>) -> Result<()> {
+        let Some(reference) = self.references.get(verb.name) else { return Ok(()) };
+        let mounts = reference.ids.len();
+        if mounts > 0 || self.is_held(verb, &reference)? {
+            let cause = match mounts {
+                0 => "volume is in use by a container on this host".to_owned(),
+                1 => "volume is in use by 1 mount on this host".to_owned(),
+                _ => format!("volume is in use by {mounts} mounts on this host"),
+            };
+            return Err(verb
+                .error(ErrorKind::InUse, cause)
+                .advise(format!("stop its containers first; see docker ceph who {}", verb.name)));
+        }
+        self.take_down(verb, reference)
+    }
+
+    /// Undoes whatever of a mount is there, from wherever it stopped: unmount, unmap, drop the
+    /// claim, drop the reference. A repeat goes on where the last one failed.
+    pub(super) fn take_down(&self, verb: Verb<'_>, mut reference: Reference) -> Result<()> {
+        if reference.phase != Phase::Detaching || !reference.ids.is_empty() {
+            reference.phase = Phase::Detaching;
+            reference.ids.clear();
+            self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
+        }
+        let step = |result: std::result::Result<(), BackendError>| {
+            result.map_err(|error| self.failed(verb, error))
+        };
+        let used = self.last_use(verb, &reference);
+        step(self.backend.unmount(&reference.target, verb.deadline))?;
+        let evidence = self.backend.evidence().map_err(|error| self.failed(verb, error))?;
+        for device in evidence.devices_of(&reference.location) {
+            if !self.is_anothers(&reference, device) {
+                step(self.backend.detach(device, verb.deadline))?;
+            }
+        }
+        self.drop_claim(verb, &reference, used)?;
+        self.references.remove(verb.name).map_err(|error| self.failed(verb, error))?;
+        self.forget_observations(verb.name);
+        Ok(())
+    }
+
+    /// What the file system holds, read while it is still there; else as last seen.
+    fn last_use(&self, verb: Verb<'_>, reference: &Reference) -> Option<ByteSize> {
+        let seen = self.observed().usage.get(verb.name).map(|usage| usage.used);
+        if !self.is_whole(verb, reference).unwrap_or(false) {
+            return seen;
+        }
+        let brief = verb.deadline.at_most(Duration::from_secs(5));
+        self.backend.usage(&reference.target, &brief).ok().map(|usage| usage.used).or(seen)
+    }
+
+    /// Does the device belong to another volume over the same image (a read-only one)?
+    fn is_anothers(&self, ours: &Reference, device: &crate::system::MappedDevice) -> bool {
+        self.references.all().iter().any(|other| {
+            other.name != ours.name
+                && other.location == ours.location
+                && other.attachment.as_ref().is_none_or(|a| a.device.device == device.device)
+        })
+    }
+
+    fn drop_claim(
+        &self,
+        verb: Verb<'_>,
+        reference: &Reference,
+        used: Option<ByteSize>,
+    ) -> Result<()> {
+        let ours =
+            |claim: &Claim| claim.boot_id == reference.boot_id && claim.since == reference.since;
+        let dropped = self.catalog.update(verb.name, |record| {
+            let held = record.claim.iter().chain(&record.readers).any(ours);
+            held.then(|| {
+                let mut record = record.clone();
+                record.claim = record.claim.filter(|claim| !ours(claim));
+                record.readers.retain(|claim| !ours(claim));
+                record.used = used.or(record.used);
+                record
+            })
+        });
+        let entry = dropped.map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
+        Ok(())
+    }
+
+    pub(super) fn forget_observations(&self, name: &VolumeName) {
+        let mut observed = self.observed();
+        observed.errors.remove(name);
+        observed.broken.remove(name);
+        observed.backed.remove(name);
+        observed.usage.remove(name);
+    }
+}
+
+fn mount_plan(reference: &Reference, record: &Record, options: &VolumeOptions) -> MountPlan {
+    let mut mount_options = options.mount_options.clone();
+    if options.discard {
+        mount_options.push("discard".to_owned());
+    }
+    let may_format = !record.formatted && !record.adopted && !reference.read_only;
+    MountPlan {
+        target: reference.target.clone(),
+        folder: record.folder.clone(),
+        owner: Ownership { uid: options.uid, gid: options.gid, mode: options.mode },
+        read_only: reference.read_only,
+        format: may_format.then(|| (options.fs_type, options.mkfs_options.clone())),
+        options: mount_options,
+    }
+}
+
+fn in_use(verb: Verb<'_>, held: &Held) -> VolumeError {
+    verb.error(ErrorKind::InUse, held.to_string())
+        .advise("stop its containers there; if that host is gone, try again in a minute")
+}

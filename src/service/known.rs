@@ -1,0 +1,200 @@
+//! The last known catalog: what `Get` and `List` answer from while the cluster is away.
+//!
+//! The engine takes any error from `Get` as "no such volume" and then starts the container on a
+//! fresh, empty, *local* volume. So a known name is always answered, in time, from what was last
+//! known of it, and says so. It is kept on disk across restarts and boots.
+//!
+//! A read of the catalog is given a moment. One that misses it shows that the cluster is away: from
+//! then on answers come from memory at once, while a single thread asks the cluster until it
+//! answers again, so that an outage costs one thread however many calls come.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::references::replace_file;
+use crate::catalog::{Catalog, CatalogError, Records};
+use crate::volume::{Record, VolumeName};
+
+/// How long a read may take before the answer comes from memory: `Get` answers within 2 s.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How often a cluster that refuses at once is asked again.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was last known, and whether the cluster answers.
+#[derive(Debug)]
+pub(super) struct Known {
+    catalog: Arc<Catalog>,
+    path: PathBuf,
+    seen: Mutex<Seen>,
+    away: Arc<AtomicBool>,
+}
+
+/// The cluster did not answer in time, or not with what was asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Away;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Seen {
+    as_of: Option<Timestamp>,
+    records: BTreeMap<VolumeName, Record>,
+    /// There is something that is not on disk yet.
+    #[serde(skip)]
+    dirty: bool,
+}
+
+impl Known {
+    /// What was kept on disk; nothing where it cannot be read.
+    pub(super) fn open(cache_folder: &Path, catalog: Arc<Catalog>) -> io::Result<Self> {
+        fs::create_dir_all(cache_folder).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", cache_folder.display()))
+        })?;
+        let path = cache_folder.join("catalog.json");
+        let seen = match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => {
+                tracing::warn!(path = %path.display(), %error, "last known catalog is unreadable");
+                Seen::default()
+            }
+            Err(_) => Seen::default(),
+        };
+        Ok(Self { catalog, path, seen: Mutex::new(seen), away: Arc::default() })
+    }
+
+    /// Is the cluster away, as far as is known?
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    /// The record of a name, from the cluster.
+    pub(super) fn get(&self, name: &VolumeName) -> Result<Option<Record>, Away> {
+        let asked = name.clone();
+        let entry = self.ask(move |catalog| catalog.get(&asked))?;
+        let record = entry.map(|entry| entry.record);
+        self.note(name, record.as_ref());
+        Ok(record)
+    }
+
+    /// All records, from the cluster.
+    pub(super) fn list(&self) -> Result<Arc<Records>, Away> {
+        let records = self.ask(Catalog::list)?;
+        let mut seen = self.lock();
+        let changed = records.len() != seen.records.len()
+            || records.iter().any(|(name, entry)| seen.records.get(name) != Some(&entry.record));
+        if changed {
+            let copy = |(name, entry): (&VolumeName, &crate::catalog::Entry)| {
+                (name.clone(), entry.record.clone())
+            };
+            seen.records = records.iter().map(copy).collect();
+            seen.dirty = true;
+        }
+        seen.as_of = Some(Timestamp::now());
+        Ok(records)
+    }
+
+    /// Takes note of a record as the cluster was just seen to have it.
+    pub(super) fn note(&self, name: &VolumeName, record: Option<&Record>) {
+        let mut seen = self.lock();
+        if seen.records.get(name) != record {
+            match record {
+                Some(record) => drop(seen.records.insert(name.clone(), record.clone())),
+                None => drop(seen.records.remove(name)),
+            }
+            seen.dirty = true;
+        }
+        seen.as_of = Some(Timestamp::now());
+    }
+
+    /// The last known record of a name, and when it was known.
+    pub(super) fn last(&self, name: &VolumeName) -> Option<(Record, Timestamp)> {
+        let seen = self.lock();
+        let record = seen.records.get(name)?.clone();
+        Some((record, seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH)))
+    }
+
+    /// All last known records, and when they were known.
+    pub(super) fn last_all(&self) -> (BTreeMap<VolumeName, Record>, Timestamp) {
+        let seen = self.lock();
+        (seen.records.clone(), seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+
+    /// Writes to disk what is not there yet.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        let mut seen = self.lock();
+        if !seen.dirty {
+            return Ok(());
+        }
+        seen.dirty = false;
+        let bytes = serde_json::to_vec(&*seen)?;
+        drop(seen);
+        replace_file(&self.path, &bytes).inspect_err(|_| self.lock().dirty = true)
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Catalog) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, Away> {
+        if self.is_away() {
+            return Err(Away);
+        }
+        let (answer, answered) = mpsc::channel();
+        let catalog = Arc::clone(&self.catalog);
+        thread::spawn(move || drop(answer.send(read(&catalog))));
+        match answered.recv_timeout(PATIENCE) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(CatalogError::Unreadable(error))) => {
+                tracing::warn!(error, "catalog record cannot be read");
+                Err(Away)
+            }
+            Ok(Err(error)) => {
+                self.probe_until_back(&error.to_string());
+                Err(Away)
+            }
+            Err(_) => {
+                self.probe_until_back("no answer in time");
+                Err(Away)
+            }
+        }
+    }
+
+    /// Marks the cluster as away, and asks it until it answers.
+    pub(super) fn probe_until_back(&self, why: &str) {
+        if self.away.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!(why, "cluster is away: answering from what is known");
+        let (catalog, away) = (Arc::downgrade(&self.catalog), Arc::clone(&self.away));
+        // Holds the catalog only while it asks, and so ends with the service.
+        thread::spawn(move || {
+            while let Some(catalog) = catalog.upgrade() {
+                if !away.load(Ordering::Acquire) || catalog.list().is_ok() {
+                    break;
+                }
+                drop(catalog);
+                thread::sleep(PROBE_PAUSE);
+            }
+            if away.swap(false, Ordering::AcqRel) {
+                tracing::info!("cluster is back");
+            }
+        });
+    }
+
+    /// Asks the cluster now, on this thread, whether it is back.
+    pub(super) fn probe(&self) {
+        if self.is_away() && self.catalog.list().is_ok() && self.away.swap(false, Ordering::AcqRel)
+        {
+            tracing::info!("cluster is back");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,268 @@
+//! What is told of volumes. Nothing here changes anything.
+
+use jiff::Timestamp;
+
+use super::references::{Phase, Reference};
+use super::{
+    Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
+    VolumeView, Who,
+};
+use crate::deadline::Deadline;
+use crate::volume::{Claim, Record, RecordState, VolumeName};
+
+impl Service {
+    /// Docker's Get. Answers within 2 s, whatever the cluster does.
+    pub fn get(&self, name: &VolumeName) -> Lookup {
+        match self.known.get(name) {
+            Ok(Some(record)) if record.state != RecordState::Removing => {
+                Lookup::Found(Box::new(self.view(name, &record, None)))
+            }
+            Ok(_) => Lookup::Absent,
+            Err(_) => match self.known.last(name) {
+                Some((record, as_of)) if record.state != RecordState::Removing => {
+                    Lookup::Found(Box::new(self.view(name, &record, Some(as_of))))
+                }
+                Some(_) => Lookup::Absent,
+                None if is_anonymous(name) => Lookup::Absent,
+                None => Lookup::Unknown,
+            },
+        }
+    }
+
+    /// Docker's List. Answers within 2 s, whatever the cluster does.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |(name, record): (&VolumeName, &Record)| {
+            (record.state != RecordState::Removing).then(|| Listed {
+                name: name.clone(),
+                mountpoint: self.mountpoint(name, &record.folder),
+            })
+        };
+        match self.known.list() {
+            Ok(records) => records
+                .iter()
+                .map(|(name, entry)| (name, &entry.record))
+                .filter_map(listed)
+                .collect(),
+            Err(_) => self.known.last_all().0.iter().filter_map(listed).collect(),
+        }
+    }
+
+    /// Every volume with all that `Get` tells of it, half-made and half-removed ones included.
+    pub fn volumes(&self) -> Vec<VolumeView> {
+        match self.known.list() {
+            Ok(records) => {
+                let view = |(name, entry): (&VolumeName, &crate::catalog::Entry)| {
+                    self.view(name, &entry.record, None)
+                };
+                records.iter().map(view).collect()
+            }
+            Err(_) => {
+                let (records, as_of) = self.known.last_all();
+                let view = |(name, record)| self.view(name, record, Some(as_of));
+                records.iter().map(view).collect()
+            }
+        }
+    }
+
+    /// All that is known of one volume, from the image itself.
+    ///
+    /// # Errors
+    /// `NotFound`, and where the cluster does not answer.
+    pub fn inspect(&self, name: &VolumeName, deadline: &Deadline) -> Result<Inspection> {
+        let verb = Verb::new("inspect", name, deadline);
+        let record = self.entry(verb)?.record;
+        let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
+        let watchers = self.backend.watchers(&record.location).map_err(|e| self.failed(verb, e))?;
+        let mut volume = self.view(name, &record, None);
+        volume.status.size = info.size;
+        Ok(Inspection {
+            volume,
+            features: info.features,
+            image_id: info.id,
+            stored: self.backend.stored(&record.location).ok(),
+            watchers: watchers.into_iter().map(|watcher| watcher.address).collect(),
+        })
+    }
+
+    /// Who has a volume: by the catalog, by the cluster, and on this host.
+    ///
+    /// # Errors
+    /// As [`Service::inspect`].
+    pub fn who(&self, name: &VolumeName, deadline: &Deadline) -> Result<Who> {
+        let verb = Verb::new("who", name, deadline);
+        let record = self.entry(verb)?.record;
+        let watchers = self.backend.watchers(&record.location).map_err(|e| self.failed(verb, e))?;
+        let reference = self.references.get(name);
+        let processes = match reference.as_ref().map(|r| (r.attachment.as_ref(), &r.target)) {
+            Some((Some(attachment), target)) => {
+                let holders = self.backend.holders(&attachment.device, target);
+                holders.map_err(|error| self.failed(verb, error))?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Who {
+            name: name.clone(),
+            holder: record.claim.as_ref().map(|claim| self.holder(claim)),
+            readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
+            watchers: watchers.into_iter().map(|watcher| watcher.address).collect(),
+            mounts: ids(reference.as_ref()),
+            processes,
+        })
+    }
+
+    pub(super) fn view(
+        &self,
+        name: &VolumeName,
+        record: &Record,
+        as_of: Option<Timestamp>,
+    ) -> VolumeView {
+        let reference = self.references.get(name);
+        let attachment = reference.as_ref().and_then(|reference| reference.attachment.as_ref());
+        let observed = self.observed();
+        let usage = observed.usage.get(name);
+        let status = Status {
+            kind: record.kind.clone(),
+            state: state(record, reference.as_ref(), observed.broken.contains_key(name)),
+            pool: record.location.location.pool.clone(),
+            namespace: record.location.location.namespace.clone(),
+            image: record.location.image.clone(),
+            size: record.size,
+            used: usage.map(|usage| usage.used).or(record.used),
+            file_system: file_system(record),
+            options: record.options.clone(),
+            device: attachment.map(|attachment| attachment.device.device.clone()),
+            mapper: attachment.map(|attachment| attachment.device.mapper.to_string()),
+            holder: record.claim.as_ref().map(|claim| self.holder(claim)),
+            readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
+            mounts: ids(reference.as_ref()),
+            last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
+            warnings: warnings(record, &observed.rooms),
+            as_of,
+        };
+        drop(observed);
+        VolumeView {
+            name: name.clone(),
+            mountpoint: self.mountpoint(name, &record.folder),
+            created: record.created,
+            status,
+        }
+    }
+
+    fn holder(&self, claim: &Claim) -> HolderView {
+        let here = |reference: &Reference| {
+            reference.boot_id == claim.boot_id && reference.since == claim.since
+        };
+        HolderView {
+            host: claim.host.clone(),
+            address: claim.address.clone(),
+            since: claim.since,
+            here: self.references.all().iter().any(here),
+        }
+    }
+
+    /// The daemon's own view for the doctor: what it could not do, and what is left half-done.
+    pub fn doctor(&self, deadline: &Deadline) -> Vec<Finding> {
+        let mut findings = vec![self.check_cluster()];
+        let observed = self.observed();
+        for (name, error) in observed.broken.iter().chain(&observed.errors) {
+            findings.push(Finding {
+                check: format!("volume {name}"),
+                verdict: Verdict::Failed,
+                detail: error.clone(),
+                advice: Some(format!("docker ceph inspect {name}; docker ceph who {name}")),
+            });
+        }
+        drop(observed);
+        findings.extend(self.check_leftovers());
+        if !deadline.is_over() {
+            findings.extend(self.check_records());
+        }
+        findings
+    }
+
+    fn check_cluster(&self) -> Finding {
+        let away = self.known.is_away();
+        Finding {
+            check: "catalog".to_owned(),
+            verdict: if away { Verdict::Failed } else { Verdict::Ok },
+            detail: if away {
+                "the cluster does not answer; Get and List are answered from what was last known"
+            } else {
+                "the cluster answers the daemon"
+            }
+            .to_owned(),
+            advice: away.then(|| "check the monitors, the network and the key".to_owned()),
+        }
+    }
+
+    fn check_leftovers(&self) -> Vec<Finding> {
+        let Ok(evidence) = self.backend.evidence() else { return Vec::new() };
+        let known = |device: &&crate::system::MappedDevice| {
+            !self.references.all().iter().any(|reference| reference.location == device.image)
+        };
+        let finding = |device: &crate::system::MappedDevice| Finding {
+            check: "leftovers".to_owned(),
+            verdict: Verdict::Warning,
+            detail: format!("{} carries {} for nobody", device.device.display(), device.image),
+            advice: Some("it is unmapped within a minute unless something holds it".to_owned()),
+        };
+        evidence.devices.iter().filter(known).map(finding).collect()
+    }
+
+    fn check_records(&self) -> Vec<Finding> {
+        let Ok(records) = self.known.list() else { return Vec::new() };
+        let half_done = records.iter().filter(|(_, e)| e.record.state != RecordState::Ready);
+        let finding = |(name, entry): (&VolumeName, &crate::catalog::Entry)| Finding {
+            check: format!("volume {name}"),
+            verdict: Verdict::Warning,
+            detail: format!("its record says {}", entry.record.state.as_str()),
+            advice: Some("it is finished or undone by the next call, or in a while".to_owned()),
+        };
+        half_done.map(finding).collect()
+    }
+}
+
+fn ids(reference: Option<&Reference>) -> Vec<String> {
+    reference.map(|r| r.ids.iter().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+fn state(record: &Record, reference: Option<&Reference>, broken: bool) -> String {
+    let state = match (broken, reference.map(|reference| reference.phase)) {
+        (true, _) => "broken",
+        (false, Some(Phase::Attaching)) => "attaching",
+        (false, Some(Phase::Mounted)) => "mounted",
+        (false, Some(Phase::Detaching)) => "detaching",
+        (false, None) => record.state.as_str(),
+    };
+    state.to_owned()
+}
+
+/// The engine's own anonymous volumes have names of 64 hexadecimal digits.
+fn is_anonymous(name: &VolumeName) -> bool {
+    let text = name.as_str();
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn file_system(record: &Record) -> Option<String> {
+    if record.adopted {
+        return None;
+    }
+    Some(record.options.get("fs-type").cloned().unwrap_or_else(|| "ext4".to_owned()))
+}
+
+fn warnings(
+    record: &Record,
+    rooms: &std::collections::HashMap<String, crate::ceph::PoolUsage>,
+) -> Vec<String> {
+    let pool = record.options.get("data-pool").unwrap_or(&record.location.location.pool);
+    let Some(room) = rooms.get(pool) else { return Vec::new() };
+    if room.full {
+        return vec![format!("pool {pool} is full: writes wait until there is room")];
+    }
+    let still_to_come = record.size.bytes().saturating_sub(record.used.unwrap_or_default().bytes());
+    if still_to_come > room.free.bytes() {
+        let free = room.free;
+        return vec![format!("the volume can grow larger than what pool {pool} has free ({free})")];
+    }
+    Vec::new()
+}

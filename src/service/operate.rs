@@ -1,0 +1,126 @@
+//! What operators do to volumes: grow, trim, protect.
+
+use super::references::{Phase, Reference};
+use super::{ErrorKind, Resized, Result, Service, Verb};
+use crate::catalog::CatalogError;
+use crate::deadline::Deadline;
+use crate::volume::{ByteSize, Record, RecordState, VolumeName};
+
+impl Service {
+    /// Grows the image, and the file system where it is mounted here. Elsewhere the file system
+    /// grows at the next mount.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a smaller size or one over `max-size`, and as every verb.
+    pub fn resize(
+        &self,
+        name: &VolumeName,
+        size: ByteSize,
+        deadline: &Deadline,
+    ) -> Result<Resized> {
+        let verb = Verb::new("resize", name, deadline);
+        let _guard = self.lock(verb)?;
+        self.await_cluster(verb)?;
+        let record = self.ready(verb)?;
+        let from = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?.size;
+        self.check_growth(verb, from, size)?;
+        if size > from {
+            let resized = self.backend.resize(&record.location, size);
+            resized.map_err(|error| self.failed(verb, error))?;
+        }
+        self.change(verb, |record| Some(Record { size, ..record.clone() }))?;
+        let mounted = self.references.get(name).filter(|r| r.phase == Phase::Mounted);
+        let file_system_grown = match mounted {
+            Some(Reference { attachment: Some(attachment), target, read_only: false, .. }) => {
+                let grown = self.backend.grow(&attachment.device, &target, deadline);
+                grown.map_err(|error| self.failed(verb, error))?;
+                true
+            }
+            _ => false,
+        };
+        Ok(Resized { from, to: size, file_system_grown })
+    }
+
+    fn check_growth(&self, verb: Verb<'_>, from: ByteSize, to: ByteSize) -> Result<()> {
+        if to < from {
+            let cause = format!("volume has {from}, and cannot be made smaller ({to})");
+            return Err(verb
+                .error(ErrorKind::InvalidArgument, cause)
+                .advise("create a smaller one and copy the data"));
+        }
+        match self.settings.max_size {
+            Some(max) if to > max => {
+                let cause = format!("{to} is more than the setting max-size allows ({max})");
+                Err(verb.error(ErrorKind::InvalidArgument, cause))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives unused blocks back to the cluster; the volume has to be mounted here.
+    ///
+    /// # Errors
+    /// `InvalidArgument` where it is not mounted here, and as every verb.
+    pub fn trim(&self, name: &VolumeName, deadline: &Deadline) -> Result<ByteSize> {
+        let verb = Verb::new("trim", name, deadline);
+        let _guard = self.lock(verb)?;
+        match self.references.get(name) {
+            Some(reference) if reference.phase == Phase::Mounted && !reference.read_only => self
+                .backend
+                .trim(&reference.target, deadline)
+                .map_err(|error| self.failed(verb, error)),
+            _ => {
+                // Tells a volume that is not there from one that is not mounted here.
+                self.entry(verb)?;
+                Err(verb
+                    .error(ErrorKind::InvalidArgument, "volume is not mounted for writing here")
+                    .advise("run it on the host that has it (docker ceph who), while it is in use"))
+            }
+        }
+    }
+
+    /// Sets or lifts delete protection.
+    ///
+    /// # Errors
+    /// As every verb.
+    pub fn protect(&self, name: &VolumeName, protected: bool, deadline: &Deadline) -> Result<()> {
+        let op = if protected { "protect" } else { "unprotect" };
+        let verb = Verb::new(op, name, deadline);
+        let _guard = self.lock(verb)?;
+        self.await_cluster(verb)?;
+        self.ready(verb)?;
+        let record = self.change(verb, |record| {
+            let mut record = record.clone();
+            record.options.insert("protected".to_owned(), protected.to_string());
+            Some(record)
+        })?;
+        if record.is_read_only() { Ok(()) } else { self.describe(verb, &record) }
+    }
+
+    /// The record of a volume that can be worked with.
+    pub(super) fn ready(&self, verb: Verb<'_>) -> Result<Record> {
+        let entry = self.entry(verb)?;
+        match entry.record.state {
+            RecordState::Ready => Ok(entry.record),
+            RecordState::Creating => Ok(self.finish_create(verb, entry)?.record),
+            RecordState::Removing => {
+                Err(verb.error(ErrorKind::NotFound, "the volume is being removed"))
+            }
+        }
+    }
+
+    /// Changes the volume's record, and returns it as it stands then.
+    pub(super) fn change(
+        &self,
+        verb: Verb<'_>,
+        change: impl Fn(&Record) -> Option<Record>,
+    ) -> Result<Record> {
+        let entry = self
+            .catalog
+            .update(verb.name, change)
+            .map_err(|error: CatalogError| self.failed(verb, error))?
+            .ok_or_else(|| verb.error(ErrorKind::NotFound, "the volume was removed meanwhile"))?;
+        self.known.note(verb.name, Some(&entry.record));
+        Ok(entry.record)
+    }
+}

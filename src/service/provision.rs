@@ -1,0 +1,340 @@
+//! Create and remove, and finishing what a dead daemon left half-done.
+//!
+//! Two daemons may work on one name at once; the compare-and-set of the record decides. Finishing
+//! another daemon's half-done create is harmless while that daemon lives: every step may be
+//! repeated, and only one of the two writes `ready`.
+
+use jiff::Timestamp;
+
+use super::{Created, ErrorKind, Result, Service, Verb};
+use crate::backend::{BackendError, Plan};
+use crate::catalog::{CatalogError, Entry};
+use crate::ceph::ClusterErrorKind;
+use crate::deadline::Deadline;
+use crate::volume::{
+    Claim, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName, VolumeOptions,
+};
+
+/// The folder that containers see of a file system that we made: `lost+found` lies beside it.
+const FOLDER: &str = "_data";
+
+impl Service {
+    /// Docker's Create. What is there with the same options is success.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for options that cannot be used, `AlreadyExists` where the name stands for
+    /// something else, `Unavailable` where the cluster does not answer, `NoSpace` where it is full.
+    pub fn create(
+        &self,
+        name: &VolumeName,
+        given: &Options,
+        deadline: &Deadline,
+    ) -> Result<Created> {
+        let verb = Verb::new("create", name, deadline);
+        let options = self.rules.for_new_volume(given).map_err(|e| self.failed(verb, e))?;
+        let typed = VolumeOptions::from_canonical(&options).map_err(|e| self.failed(verb, e))?;
+        let _guard = self.lock(verb)?;
+        self.await_cluster(verb)?;
+        while !deadline.is_over() {
+            let entry = self.catalog.get(name).map_err(|error| self.failed(verb, error))?;
+            let Some(entry) = entry else {
+                let plan = self.backend.plan(name, &typed).map_err(|e| self.failed(verb, e))?;
+                let made = if plan.adopted {
+                    self.insert_adopted(verb, &plan, options.clone())
+                } else {
+                    self.insert_new(verb, plan, options.clone())
+                };
+                match made {
+                    Ok(()) => return Ok(Created::Created),
+                    // Somebody else was faster: look again at what it made.
+                    Err(Insert::Taken) => continue,
+                    Err(Insert::Failed(error)) => return Err(error),
+                }
+            };
+            match entry.record.state {
+                RecordState::Removing => self.finish_remove(verb, &entry)?,
+                _ if !self.is_same(&entry.record, given) => return Err(differs(verb, &entry)),
+                RecordState::Ready => return Ok(Created::AlreadyThere),
+                RecordState::Creating => {
+                    self.finish_create(verb, entry)?;
+                    return Ok(Created::Created);
+                }
+            }
+        }
+        Err(verb.error(ErrorKind::Unavailable, "other hosts work on this name all the time"))
+    }
+
+    fn insert_new(
+        &self,
+        verb: Verb<'_>,
+        plan: Plan,
+        options: Options,
+    ) -> std::result::Result<(), Insert> {
+        let record = Record {
+            version: RECORD_VERSION,
+            kind: "rbd".to_owned(),
+            location: plan.location,
+            size: plan.size,
+            options,
+            state: RecordState::Creating,
+            created: Timestamp::now(),
+            formatted: false,
+            adopted: false,
+            folder: FOLDER.to_owned(),
+            used: None,
+            claim: None,
+            readers: Vec::new(),
+            other: serde_json::Map::new(),
+        };
+        let entry = self.insert(verb, &record)?;
+        self.finish_create(verb, entry.clone()).map(drop).map_err(|error| {
+            // The attempt is over: nothing of it is to be left, where the cluster lets us.
+            if let Err(undo) = self.undo_create(verb, &entry) {
+                tracing::warn!(%undo, "a failed create is left to be undone later");
+            }
+            Insert::Failed(error)
+        })
+    }
+
+    /// Writes the first record of a name.
+    pub(super) fn insert(
+        &self,
+        verb: Verb<'_>,
+        record: &Record,
+    ) -> std::result::Result<Entry, Insert> {
+        match self.catalog.insert(verb.name, record) {
+            Err(CatalogError::Changed) => Err(Insert::Taken),
+            Err(error) => Err(Insert::Failed(self.failed(verb, error))),
+            Ok(entry) => {
+                self.known.note(verb.name, Some(record));
+                Ok(entry)
+            }
+        }
+    }
+
+    /// Takes a `creating` record to `ready`; every step may have been done already.
+    pub(super) fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
+        let record = Record { state: RecordState::Ready, ..entry.record.clone() };
+        self.backend.provision(&record).map_err(|error| self.failed(verb, error))?;
+        self.describe(verb, &record)?;
+        match self.catalog.replace(verb.name, &entry, &record) {
+            Ok(entry) => {
+                self.known.note(verb.name, Some(&record));
+                Ok(entry)
+            }
+            Err(CatalogError::Changed) => {
+                let now = self.entry(verb)?;
+                match now.record.state {
+                    RecordState::Ready if now.record.created == record.created => Ok(now),
+                    _ => Err(self.failed(verb, CatalogError::Changed)),
+                }
+            }
+            Err(error) => Err(self.failed(verb, error)),
+        }
+    }
+
+    /// Writes on the volume itself what it is.
+    pub(super) fn describe(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        let text = serde_json::to_string(&record.description(verb.name))
+            .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
+        self.backend.describe(&record.location, &text).map_err(|error| self.failed(verb, error))
+    }
+
+    /// Undoes a create that never became `ready`. Its image is deleted only while it is empty.
+    pub(super) fn undo_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+        let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
+        if self.is_untouched(&removing) {
+            removing.options.insert("on-remove".to_owned(), RemovePolicy::Delete.to_string());
+        }
+        let entry = self
+            .catalog
+            .replace(verb.name, entry, &removing)
+            .map_err(|error| self.failed(verb, error))?;
+        self.finish_remove(verb, &entry)
+    }
+
+    /// Docker's Remove, by the volume's own policy or the given one.
+    ///
+    /// # Errors
+    /// `NotFound`, `InUse` with the users named, `InvalidArgument` for a protected volume,
+    /// `Unavailable` where the cluster does not answer.
+    pub fn remove(
+        &self,
+        name: &VolumeName,
+        policy: Option<RemovePolicy>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let verb = Verb::new("remove", name, deadline);
+        let _guard = self.lock(verb)?;
+        self.await_cluster(verb)?;
+        let entry = self.entry(verb)?;
+        match entry.record.state {
+            RecordState::Creating => return self.undo_create(verb, &entry),
+            RecordState::Removing => return self.finish_remove(verb, &entry),
+            RecordState::Ready => {}
+        }
+        self.refuse_protected(verb, &entry.record)?;
+        self.let_go(verb)?;
+        // Letting go has changed the record.
+        let entry = self.entry(verb)?;
+        self.refuse_used(verb, &entry.record)?;
+        let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
+        if policy == RemovePolicy::Keep {
+            return self.forget(verb, &entry);
+        }
+        let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
+        removing.options.insert("on-remove".to_owned(), policy.to_string());
+        let entry = self
+            .catalog
+            .replace(name, &entry, &removing)
+            .map_err(|error| self.failed(verb, error))?;
+        self.known.note(name, Some(&removing));
+        self.finish_remove(verb, &entry).inspect_err(|_| self.revert_remove(verb, &entry))
+    }
+
+    /// Takes a `removing` record to its end; every step may have been done already.
+    pub(super) fn finish_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+        let record = &entry.record;
+        if !record.adopted || record.options.contains_key("on-remove") {
+            let keep = match record.typed_options() {
+                Ok(options) if options.on_remove == RemovePolicy::Delete => None,
+                Ok(options) => Some(options.trash_expiry),
+                Err(error) => return Err(self.failed(verb, error)),
+            };
+            self.backend
+                .deprovision(&record.location, keep)
+                .map_err(|error| self.failed(verb, error))?;
+        }
+        match self.catalog.remove(verb.name, entry) {
+            // Somebody else has finished it.
+            Ok(()) | Err(CatalogError::Changed) => {
+                self.known.note(verb.name, None);
+                self.forget_observations(verb.name);
+                Ok(())
+            }
+            Err(error) => Err(self.failed(verb, error)),
+        }
+    }
+
+    /// Did the image never hold a byte? What a failed create leaves would only clutter the trash.
+    fn is_untouched(&self, record: &Record) -> bool {
+        !record.formatted
+            && !record.adopted
+            && self.backend.stored(&record.location).is_ok_and(|stored| stored.bytes() == 0)
+    }
+
+    /// A remove that was refused by the cluster has changed nothing.
+    fn revert_remove(&self, verb: Verb<'_>, entry: &Entry) {
+        let gone = |error: &BackendError| matches!(error, BackendError::Cluster(error) if error.kind == ClusterErrorKind::NotFound);
+        match self.backend.info(&entry.record.location) {
+            Err(error) if gone(&error) => return,
+            // In doubt it stays `removing`, and is finished later.
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let ready = Record { state: RecordState::Ready, ..entry.record.clone() };
+        if self.catalog.replace(verb.name, entry, &ready).is_ok() {
+            self.known.note(verb.name, Some(&ready));
+        }
+    }
+
+    /// Drops the record and leaves the image, which says that it was let go on purpose.
+    fn forget(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+        if !entry.record.is_read_only() {
+            let mut description = entry.record.description(verb.name);
+            description.forgotten = true;
+            let text = serde_json::to_string(&description)
+                .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
+            match self.backend.describe(&entry.record.location, &text) {
+                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {}
+                other => other.map_err(|error| self.failed(verb, error))?,
+            }
+        }
+        self.catalog.remove(verb.name, entry).map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, None);
+        self.forget_observations(verb.name);
+        Ok(())
+    }
+
+    fn refuse_protected(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        if !record.is_protected() {
+            return Ok(());
+        }
+        Err(verb
+            .error(ErrorKind::InvalidArgument, "volume is protected")
+            .advise(format!("lift that with: docker ceph unprotect {}", verb.name)))
+    }
+
+    /// Refuses while another host, or a client that nobody knows of, has the image open.
+    fn refuse_used(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        let watchers = match self.backend.watchers(&record.location) {
+            Ok(watchers) => watchers,
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                Vec::new()
+            }
+            Err(error) => return Err(self.failed(verb, error)),
+        };
+        let readers: Vec<&Claim> = record.readers.iter().collect();
+        if let Some(reader) = readers.first() {
+            let cause = format!("volume is in use, read-only, on host {}", reader.host);
+            return Err(verb.error(ErrorKind::InUse, cause).advise("stop its containers first"));
+        }
+        if watchers.is_empty() {
+            return Ok(());
+        }
+        let held = super::claim::Held {
+            claim: record.claim.clone(),
+            watchers: watchers.into_iter().map(|watcher| watcher.address).collect(),
+        };
+        Err(verb.error(ErrorKind::InUse, held.to_string()).advise("stop its containers first"))
+    }
+
+    /// Is the volume what these options ask for?
+    fn is_same(&self, record: &Record, given: &Options) -> bool {
+        let Ok(asked) = self.rules.canonical(given) else { return false };
+        asked.iter().all(|(name, value)| match name.as_str() {
+            "type" => *value == record.kind,
+            "image" => *value == record.location.to_string(),
+            "size" if *value == format!("{}B", record.size.bytes()) => true,
+            "pool" => *value == record.location.location.pool,
+            "namespace" => *value == record.location.location.namespace,
+            _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
+        })
+    }
+}
+
+/// Why a record was not inserted.
+#[derive(Debug)]
+pub(super) enum Insert {
+    /// The name has a record by now.
+    Taken,
+    /// It did not work.
+    Failed(super::VolumeError),
+}
+
+/// What happens to the data where nobody says so: ours goes to the trash, another's is kept.
+fn policy_of(record: &Record) -> RemovePolicy {
+    let asked = record.options.get("on-remove").and_then(|policy| policy.parse().ok());
+    asked.unwrap_or(if record.adopted { RemovePolicy::Keep } else { RemovePolicy::Trash })
+}
+
+/// Asking for what is so anyway is not asking for something else.
+fn is_default(name: &str, value: &str) -> bool {
+    matches!(
+        (name, value),
+        ("fs-type", "ext4")
+            | ("read-only" | "discard" | "protected", "false")
+            | ("on-remove", "trash")
+            | ("trash-expiry", "604800s")
+            | ("size", "10737418240B")
+    )
+}
+
+fn differs(verb: Verb<'_>, entry: &Entry) -> super::VolumeError {
+    let options = &entry.record.options;
+    let words: Vec<String> =
+        options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let cause = format!("a volume of that name exists with other options ({})", words.join(", "));
+    verb.error(ErrorKind::AlreadyExists, cause)
+        .advise("choose another name, ask for the same options, or leave them out")
+}

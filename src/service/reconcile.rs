@@ -1,0 +1,272 @@
+//! Bringing state, kernel and catalog into agreement: once after the start, then every few seconds.
+//!
+//! The engine forgets Unmounts, daemons and hosts die in the middle, processes behind devices are
+//! killed. Nothing of that may need a person. The reconciler takes each volume's lock only if it
+//! is free, so it never delays a request, and what it cannot do now it does the next time.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::references::{Phase, Reference};
+use super::{Service, Verb};
+use crate::backend::Evidence;
+use crate::deadline::Deadline;
+use crate::system::MappedDevice;
+use crate::volume::{Description, RecordState, VolumeName};
+
+/// How often half-done records are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often the trash is looked through.
+const PURGE: Duration = Duration::from_secs(3600);
+
+/// A create that is older than this is nobody's any more: the engine gives up after two minutes.
+const ABANDONED: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is to be done about a reference; decided apart from doing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    /// Nothing.
+    Keep,
+    /// Its device or mount is gone from under its users: say so, and wait for them to go.
+    Report,
+    /// Nobody uses it, or it was never finished.
+    TakeDown,
+}
+
+/// What was observed of a reference.
+#[derive(Debug, Clone, Copy)]
+struct Observation {
+    phase: Phase,
+    whole: bool,
+    held: bool,
+    ids: usize,
+    /// Since a kernel user was last seen, or the daemon started.
+    unbacked: Duration,
+}
+
+fn decide(seen: Observation, grace: Duration) -> Action {
+    match seen {
+        Observation { phase: Phase::Attaching | Phase::Detaching, .. } => Action::TakeDown,
+        Observation { whole: true, held: true, .. } => Action::Keep,
+        Observation { whole: true, held: false, ids: 0, .. } => Action::TakeDown,
+        Observation { whole: true, held: false, unbacked, .. } if unbacked > grace => {
+            Action::TakeDown
+        }
+        Observation { whole: true, .. } => Action::Keep,
+        Observation { whole: false, held: true, .. } => Action::Report,
+        Observation { whole: false, held: false, .. } => Action::TakeDown,
+    }
+}
+
+impl Service {
+    /// Drops references that no kernel user backs, takes down what is over or broken, collects what
+    /// leaked, finishes half-done records, and refreshes what `get` tells.
+    pub fn reconcile(&self, deadline: &Deadline) {
+        self.known.probe();
+        match self.backend.evidence() {
+            Ok(evidence) => {
+                for reference in self.references.all() {
+                    self.reconcile_reference(&reference.name, &evidence, deadline);
+                }
+                for device in &evidence.devices {
+                    self.collect(device, &evidence, deadline);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "this host's mounts cannot be read"),
+        }
+        if !self.known.is_away() {
+            self.refresh_rooms();
+            self.sweep(deadline);
+            self.purge(deadline);
+        }
+        self.close();
+    }
+
+    fn reconcile_reference(&self, name: &VolumeName, evidence: &Evidence, deadline: &Deadline) {
+        let Some(_guard) = self.locks.try_lock(name) else { return };
+        let Some(reference) = self.references.get(name) else { return };
+        let verb = Verb::new("reconcile", name, deadline);
+        let seen = match self.observe(verb, &reference, evidence) {
+            Ok(seen) => seen,
+            Err(error) => return tracing::warn!(volume = %name, %error, "volume not looked at"),
+        };
+        match decide(seen, self.settings.reference_grace) {
+            Action::Keep => self.refresh_usage(&reference, deadline),
+            Action::Report => self.report_broken(&reference),
+            Action::TakeDown => {
+                tracing::info!(volume = %name, ?seen, "taking down what nobody uses");
+                if let Err(error) = self.take_down(verb, reference) {
+                    tracing::warn!(volume = %name, %error, "not taken down; tried again later");
+                    self.observed().errors.insert(name.clone(), error.to_string());
+                }
+            }
+        }
+    }
+
+    fn observe(
+        &self,
+        verb: Verb<'_>,
+        reference: &Reference,
+        evidence: &Evidence,
+    ) -> super::Result<Observation> {
+        let held = self.is_held(verb, reference)?;
+        let now = Instant::now();
+        let mut observed = self.observed();
+        let backed = observed.backed.entry(reference.name.clone()).or_insert(now);
+        if held {
+            *backed = now;
+        }
+        let unbacked = now.duration_since(*backed);
+        drop(observed);
+        let device = reference.attachment.as_ref().map(|attachment| &attachment.device);
+        // The evidence may be from before this volume's last mount, so a doubt is looked into.
+        let mut whole = device.is_some_and(|d| evidence.is_mounted(d, &reference.target));
+        if !whole && reference.phase == Phase::Mounted {
+            let fresh = self.backend.evidence().map_err(|error| self.failed(verb, error))?;
+            whole = device.is_some_and(|d| fresh.is_mounted(d, &reference.target));
+        }
+        let (phase, ids) = (reference.phase, reference.ids.len());
+        Ok(Observation { phase, whole, held, ids, unbacked })
+    }
+
+    fn report_broken(&self, reference: &Reference) {
+        let name = &reference.name;
+        let text = "its block device is gone from under its containers; restart them".to_owned();
+        if self.observed().broken.insert(name.clone(), text).is_none() {
+            tracing::error!(volume = %name, "volume is broken: its device is gone, and it is in use");
+        }
+    }
+
+    fn refresh_usage(&self, reference: &Reference, deadline: &Deadline) {
+        let brief = deadline.at_most(Duration::from_secs(5));
+        match self.backend.usage(&reference.target, &brief) {
+            Ok(usage) => drop(self.observed().usage.insert(reference.name.clone(), usage)),
+            Err(error) => tracing::debug!(volume = %reference.name, %error, "use not read"),
+        }
+    }
+
+    /// Unmaps a device of ours that belongs to no reference and that nothing holds.
+    fn collect(&self, device: &MappedDevice, evidence: &Evidence, deadline: &Deadline) {
+        let owned = |device: &MappedDevice| {
+            self.references.all().iter().any(|reference| reference.location == device.image)
+        };
+        if owned(device) {
+            return;
+        }
+        let targets = evidence.targets_below(device, &self.settings.mount_root);
+        let nowhere = self.settings.mount_root.clone();
+        let target = targets.first().unwrap_or(&nowhere);
+        match self.backend.holders(device, target) {
+            Ok(holders) if holders.is_empty() => {}
+            _ => return,
+        }
+        tracing::info!(device = %device.device.display(), image = %device.image, "collecting");
+        let brief = deadline.at_most(Duration::from_secs(20));
+        let unmounted = targets.iter().try_for_each(|target| self.backend.unmount(target, &brief));
+        if let Err(error) = unmounted.and_then(|()| self.backend.detach(device, &brief)) {
+            tracing::warn!(device = %device.device.display(), %error, "not collected");
+        }
+    }
+
+    fn refresh_rooms(&self) {
+        let Ok(records) = self.known.list() else { return };
+        let mut places = BTreeMap::new();
+        for entry in records.values() {
+            let mut location = entry.record.location.clone();
+            if let Some(pool) = entry.record.options.get("data-pool") {
+                location.location.pool.clone_from(pool);
+            }
+            places.insert(location.location.pool.clone(), location);
+        }
+        for (pool, location) in places {
+            match self.backend.room(&location) {
+                Ok(room) => drop(self.observed().rooms.insert(pool, room)),
+                Err(error) => tracing::debug!(pool, %error, "room in the pool not read"),
+            }
+        }
+    }
+
+    /// Finishes removes and undoes creates that a dead daemon left, wherever it ran.
+    fn sweep(&self, deadline: &Deadline) {
+        if !is_due(&mut self.observed().swept, SWEEP) {
+            return;
+        }
+        let Ok(records) = self.known.list() else { return };
+        for (name, entry) in records.iter() {
+            let age = Timestamp::now().duration_since(entry.record.created);
+            let verb = Verb::new("recover", name, deadline);
+            let Some(_guard) = self.locks.try_lock(name) else { continue };
+            let done = match entry.record.state {
+                RecordState::Ready => continue,
+                RecordState::Removing => self.finish_remove(verb, entry),
+                RecordState::Creating if age > ABANDONED => self.undo_create(verb, entry),
+                RecordState::Creating => continue,
+            };
+            match done {
+                Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),
+                Err(error) => tracing::warn!(volume = %name, %error, "half-done record left"),
+            }
+        }
+    }
+
+    /// Deletes removed volumes of ours whose time in the trash is over.
+    fn purge(&self, deadline: &Deadline) {
+        if !is_due(&mut self.observed().purged, PURGE) {
+            return;
+        }
+        let Ok(trashed) = self.trashed("purge trash", deadline) else { return };
+        let over = trashed.into_iter().filter(|(_, image)| image.kept_until < Timestamp::now());
+        for (at, image) in over {
+            let ours = self.backend.trash_description(&at, &image.id).ok().flatten();
+            if ours.is_none_or(|text| serde_json::from_str::<Description>(&text).is_err()) {
+                continue;
+            }
+            match self.backend.purge(&at, &image.id) {
+                Ok(()) => tracing::info!(image = image.name, id = image.id, "trash: time is over"),
+                Err(error) => tracing::warn!(image = image.name, %error, "trash: not deleted"),
+            }
+        }
+    }
+}
+
+fn is_due(last: &mut Option<Instant>, interval: Duration) -> bool {
+    let due = last.is_none_or(|last| last.elapsed() >= interval);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_of_a_reference() {
+        let grace = Duration::from_secs(150);
+        let mounted = Observation {
+            phase: Phase::Mounted,
+            whole: true,
+            held: true,
+            ids: 1,
+            unbacked: Duration::ZERO,
+        };
+        let late = Duration::from_secs(151);
+        for (seen, expected) in [
+            (mounted, Action::Keep),
+            (Observation { ids: 0, ..mounted }, Action::Keep),
+            (Observation { held: false, ..mounted }, Action::Keep),
+            (Observation { held: false, ids: 0, ..mounted }, Action::TakeDown),
+            (Observation { held: false, unbacked: late, ..mounted }, Action::TakeDown),
+            (Observation { whole: false, ..mounted }, Action::Report),
+            (Observation { whole: false, held: false, ..mounted }, Action::TakeDown),
+            (Observation { phase: Phase::Attaching, ..mounted }, Action::TakeDown),
+            (Observation { phase: Phase::Detaching, held: false, ..mounted }, Action::TakeDown),
+        ] {
+            assert_eq!(decide(seen, grace), expected, "{seen:?}");
+        }
+    }
+}
