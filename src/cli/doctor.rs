@@ -13,7 +13,6 @@ mod leftovers;
 mod socket;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use clap::ArgMatches;
 
 use super::outcome::{Exit, Failure, Outcome};
 use super::{Tool, settings};
-use crate::ceph::{Access, RadosCluster, TimeLimits};
-use crate::config::{CephAccess, Settings};
+use crate::ceph::RadosCluster;
+use crate::config::Settings;
 use crate::protocol::admin::Findings;
 use crate::service::{Finding, Verdict};
 
@@ -70,31 +69,16 @@ fn examine(settings: &Settings) -> Vec<Finding> {
 /// Asks the cluster on a thread of its own: whatever librados does, the doctor comes to an end.
 fn ask_cluster(settings: &Settings) -> Vec<Finding> {
     let (tell, hear) = mpsc::channel();
-    let settings = Arc::new(settings.clone());
+    let asked = settings.clone();
     std::thread::spawn(move || {
-        let cluster = RadosCluster::new(access(&settings.ceph, Some(QUESTION_LIMIT)));
+        let cluster = RadosCluster::new(settings::access(&asked.ceph, Some(QUESTION_LIMIT)));
         // Nobody hears it where the limit has passed.
-        let _ = tell.send(cluster::examine(&cluster, &settings));
+        let _ = tell.send(cluster::examine(&cluster, &asked));
     });
     hear.recv_timeout(CLUSTER_LIMIT).unwrap_or_else(|_| {
         let detail = format!("no end of the questions after {CLUSTER_LIMIT:?}");
         vec![failed("cluster", detail, "see ceph -s, and the network to the monitors and OSDs")]
     })
-}
-
-/// How the cluster is reached, with every time limit at most `limit`.
-fn access(ceph: &CephAccess, limit: Option<Duration>) -> Access {
-    let at_most = |time: Duration| limit.map_or(time, |limit| time.min(limit));
-    Access {
-        conf: ceph.conf.clone(),
-        client_id: ceph.client_id.clone(),
-        keyring: ceph.keyring.clone(),
-        time_limits: TimeLimits {
-            connect: at_most(ceph.connect_timeout),
-            monitor: at_most(ceph.mon_timeout),
-            osd: at_most(ceph.osd_timeout),
-        },
-    }
 }
 
 fn report(findings: &[Finding]) -> String {
