@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
 mod ceph;
+mod cli;
 #[cfg(feature = "failpoints")]
 mod model;
 #[cfg(feature = "failpoints")]

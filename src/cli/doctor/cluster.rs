@@ -58,7 +58,8 @@ fn advice_for(error: &ClusterError, ceph: &CephAccess) -> String {
             ceph.client_id
         ),
         ClusterErrorKind::Fenced => "this client is on the blocklist; ask again".to_owned(),
-        _ => "see the log of the monitors, and doctor's findings above".to_owned(),
+        _ => "see the findings above; a key or a configuration that is damaged shows like this"
+            .to_owned(),
     }
 }
 
@@ -183,7 +184,7 @@ mod tests {
             (ClusterErrorKind::Unreachable, "3300"),
             (ClusterErrorKind::Denied, "ceph auth get client.docker"),
             (ClusterErrorKind::Fenced, "blocklist"),
-            (ClusterErrorKind::Other, "log"),
+            (ClusterErrorKind::Other, "damaged"),
         ] {
             let finding = check_status(&Err(error(kind)), &access);
             assert_eq!(finding.verdict, Verdict::Failed);

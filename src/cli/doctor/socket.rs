@@ -57,7 +57,8 @@ pub(super) fn check(state: &State, path: &Path) -> Finding {
     let (check, path) = ("socket", path.display());
     let start = "start the daemon: systemctl start docker-volume-ceph";
     match state {
-        State::Live(mode) if mode & 0o007 != 0 => {
+        // To connect is to write.
+        State::Live(mode) if mode & 0o002 != 0 => {
             let detail = format!("everyone on this host may use {path} (mode {mode:04o})");
             warning(check, detail, format!("chmod 600 {path}: who may use it is root of all data"))
         }
