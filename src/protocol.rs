@@ -42,10 +42,10 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Created, Finding, Inspection, Listed, Lookup, Mounted, Options, Rebuilt, Resized, Result,
-    Service, Trashed, VolumeView, Who,
+    Created, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt, Resized, Result,
+    Service, Trashed, VolumeError, VolumeView, Who,
 };
-use crate::volume::{ByteSize, ImageSpec, MountId, RemovePolicy, VolumeName};
+use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
 
 /// What the protocol asks of the service: [`Service`]'s own methods, as a seam for tests.
 ///
@@ -163,7 +163,10 @@ impl Verbs for Service {
         rename: Option<&VolumeName>,
         by: &Deadline,
     ) -> Result<VolumeName> {
-        self.undelete(name, rename, by)
+        let name = name.parse().map_err(|error: NameError| {
+            VolumeError::new("undelete", name, ErrorKind::InvalidArgument, error.to_string())
+        })?;
+        self.undelete(&name, rename, by)
     }
 
     fn who(&self, name: &VolumeName, by: &Deadline) -> Result<Who> {

@@ -11,10 +11,8 @@ use super::Verbs;
 use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
-use crate::service::{
-    Created, ErrorKind, Listed, Lookup, Options, Rebuilt, Resized, Result, VolumeError,
-};
-use crate::volume::{ByteSize, ImageSpec, MountId, NameError, RemovePolicy, VolumeName};
+use crate::service::{Created, ErrorKind, Listed, Lookup, Rebuilt, Resized, Result, VolumeError};
+use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
 
 /// The most characters of a name that an error repeats.
 const LONGEST_ECHO: usize = 160;

@@ -6,7 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Listed, Options, Status, VolumeView};
+use crate::service::{Listed, Status, VolumeView};
+use crate::volume::Options;
 
 /// What goes into the `Content-Type` of every answer.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.1+json";

@@ -11,6 +11,7 @@
 
 mod ceph;
 mod ceph_mapper;
+mod cli;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
