@@ -1,0 +1,34 @@
+# docker-volume-ceph: `make` says what there is to do.
+
+# A tier (unit, doc, protocol, model, loop, ceph, engine, packaging) or a part of a test's name.
+T ?=
+
+.PHONY: help try stop test check bench soak
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+try: ## a Ceph cluster, a Docker engine and the driver, running on this machine: see a volume follow a container
+	@tests/lab/try
+
+stop: ## end what `make try` started, and leave nothing behind
+	@tests/lab/stop
+
+check: ## formatting, clippy, documentation, shell scripts, licences
+	@tests/lab/packages build check
+	cargo fmt --all -- --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+	@tests/lab/check-scripts
+	@if cargo deny --version > /dev/null 2>&1; then cargo deny --locked check; \
+	else echo 'NOT CHECKED: licences and advisories (cargo-deny is not installed)'; fi
+
+test: ## every test with few repeats; T=ceph runs one tier, T=name the tests with that in their name
+	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-few} tests/run $(T)
+
+soak: ## every test with its full number of repeats (hours)
+	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-full} tests/run $(T)
+
+bench: ## control calls and I/O beside the same work by hand
+	@tests/lab/packages build cluster engine bench
+	@tests/bench/run

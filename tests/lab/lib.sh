@@ -1,0 +1,162 @@
+# shellcheck shell=bash
+# What every part of the lab shares: messages, recorded processes, waiting with a deadline.
+# A process is recorded as "pid starttime", so that a number the kernel has given to somebody
+# else in the meantime is never signalled.
+
+MARKER=.docker-ceph-lab
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+need_root() { [ "$(id -u)" = 0 ] || fail "must run as root (namespaces, mounts and loop devices)"; }
+
+# The 22nd field of /proc/PID/stat; the name before it may hold blanks and brackets.
+start_time() {
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  stat=${stat##*) }
+  # shellcheck disable=SC2086
+  set -- $stat
+  [ "$1" != Z ] || return 1
+  echo "${20}"
+}
+
+record() { # FILE PID
+  local since
+  since=$(start_time "$2") || return 1
+  echo "$2 $since" > "$1"
+}
+
+# Prints the pid if the recorded process is still the same one and no zombie.
+recorded_pid() { # FILE
+  local pid since
+  read -r pid since 2>/dev/null < "$1" || return 1
+  [ "$(start_time "$pid" || true)" = "$since" ] || return 1
+  echo "$pid"
+}
+
+alive() { recorded_pid "$1" > /dev/null; }
+
+# A daemon of ours: a session of its own, so that ^C on the terminal does not reach it, and
+# none of the caller's descriptors, so that nobody waits for its end of a pipe.
+spawn() { # FILE LOG COMMAND…
+  local file=$1 log=$2
+  shift 2
+  mkdir -p "$(dirname "$file")" "$(dirname "$log")"
+  (
+    for descriptor in /proc/self/fd/*; do
+      descriptor=${descriptor##*/}
+      [ "$descriptor" -le 2 ] || [ "$descriptor" = 255 ] || eval "exec $descriptor>&-"
+    done
+    exec setsid "$@"
+  ) > "$log" 2>&1 < /dev/null &
+  record "$file" $! || { tail -n 5 "$log" >&2; fail "$1 ended at once, see $log"; }
+  disown $!
+}
+
+# Waits until a command succeeds; the step is short because what is waited for is local.
+wait_for() { # SECONDS WHAT COMMAND…
+  local limit=$1 what=$2 end
+  shift 2
+  end=$(($(date +%s%3N) + limit * 1000))
+  until "$@" > /dev/null 2>&1; do
+    [ "$(date +%s%3N)" -lt "$end" ] || { say "no $what after $limit s"; return 1; }
+    sleep 0.05
+  done
+}
+
+# Like timeout(1), which waits for ever for a child that not even SIGKILL ends: here such a child
+# is left behind, to end when the device it waits for does.
+attempt() { # SECONDS COMMAND…
+  local end=$((SECONDS + $1)) child
+  shift
+  "$@" > /dev/null 2>&1 < /dev/null &
+  child=$!
+  while start_time "$child" > /dev/null; do
+    if [ "$SECONDS" -gt "$end" ]; then
+      kill -KILL "$child" 2> /dev/null || true
+      disown "$child"
+      return 0
+    fi
+    sleep 0.02
+  done
+  wait "$child" 2> /dev/null || true
+}
+
+gone() { ! alive "$1"; }
+
+# Asks, waits, then insists. A stopped process cannot act on TERM, hence the CONT.
+end_recorded() { # FILE [SECONDS]
+  local file=$1 limit=${2:-10} pid
+  if pid=$(recorded_pid "$file"); then
+    kill -TERM "$pid" 2>/dev/null || true
+    kill -CONT "$pid" 2>/dev/null || true
+    wait_for "$limit" "end of $(basename "$file")" gone "$file" || kill_recorded "$file"
+  fi
+  rm -f "$file"
+}
+
+kill_recorded() { # FILE
+  local pid
+  if pid=$(recorded_pid "$1"); then
+    kill -KILL "$pid" 2>/dev/null || true
+    wait_for 10 "end of $(basename "$1") after SIGKILL" gone "$1" || return 1
+  fi
+  rm -f "$1"
+}
+
+# A folder is only ever deleted if it carries our mark: the path came from a person.
+own_folder() { # DIR
+  mkdir -p "$1"
+  [ -e "$1/$MARKER" ] || [ -z "$(ls -A "$1")" ] || fail "$1 is not empty and not a lab folder"
+  : > "$1/$MARKER"
+}
+
+drop_folder() { # DIR
+  [ -d "$1" ] || return 0
+  [ -e "$1/$MARKER" ] || fail "$1 is not a lab folder: not deleted"
+  rm -rf --one-file-system "$1"
+}
+
+# Two starts of one folder at the same time would build two clusters into it.
+with_lock() { # DIR COMMAND…
+  local dir=$1
+  shift
+  mkdir -p "$(dirname "$dir")"
+  exec {LOCK}> "$dir.lock"
+  flock -w 120 "$LOCK" || fail "another command works on $dir"
+  "$@"
+}
+
+is_device_server() { # PID
+  grep -qsE '^rbd-(fuse|nbd)$' "/proc/$1/comm"
+}
+
+# Mount points below a folder, innermost first, whose "source type" matches the pattern.
+mounts_under() { # DIR PATTERN [ENTER…]
+  local dir=$1 want=$2
+  shift 2
+  "$@" cat /proc/self/mounts 2> /dev/null | awk -v dir="$dir/" -v want="$want" \
+    'index($2, dir) == 1 && ($1 " " $3) ~ want {print $2}' | tac
+}
+
+# From sysfs alone: losetup would ask the file itself, and hang where that does.
+loops_under() { # DIR
+  local file
+  for file in /sys/block/loop*/loop/backing_file; do
+    if [[ $(cat "$file" 2> /dev/null) == "$1"/* ]]; then file=${file#/sys/block/}; echo "/dev/${file%%/*}"; fi
+  done
+}
+
+# Order matters: file systems, loop devices, then the FUSE mount they lie on. What hangs is given
+# up after a few seconds; killing its server then wakes everything up.
+release_devices() { # DIR PATTERN UMOUNT_FLAG [ENTER…]
+  local dir=$1 want=$2 flag=$3 path
+  shift 3
+  for path in $(mounts_under "$dir" "$want" "$@"); do attempt 5 "$@" umount ${flag:+"$flag"} "$path"; done
+  for path in $(loops_under "$dir"); do attempt 5 losetup --detach "$path"; done
+}
