@@ -14,10 +14,13 @@ mod ceph_mapper;
 mod cli;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
+mod crash;
+#[cfg(feature = "failpoints")]
 mod model;
 mod protocol;
 #[cfg(feature = "failpoints")]
 mod sim;
+mod support;
 
 /// A plain `cargo test` shows by this what it leaves out.
 #[cfg(not(feature = "failpoints"))]
