@@ -13,6 +13,7 @@
 
 mod faults;
 mod reference;
+mod situations;
 mod verb;
 mod world;
 

@@ -86,6 +86,11 @@ impl World {
         self.foreign.insert(spec.to_string());
     }
 
+    /// The daemon on a host.
+    pub(super) fn service(&self, host: usize) -> &Service {
+        &self.nodes[host].service
+    }
+
     /// A number that is new in this case.
     pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;

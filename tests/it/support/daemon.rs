@@ -151,6 +151,11 @@ impl Daemon {
         assert!(answered, "no answer after {START:?}:\n{}", self.log());
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
     /// Has its process ended?
     pub(crate) fn is_over(&mut self) -> bool {
         let child = self.child.as_mut().expect("it was started");
