@@ -16,7 +16,8 @@ fn an_engine_that_restarts_starts_its_containers_with_their_data() {
     on_newest(|host| {
         let volume = host.volume(&[]);
         let container = host.fresh("c");
-        host.docker().idle(&container, &[&["--restart", "always"], &at_data!(volume)[..]].concat());
+        let mount = format!("{volume}:/data");
+        host.docker().idle(&container, &["--restart", "always", "-v", &mount]);
         host.docker().exec(&container, "echo kept > /data/file; sync /data/file");
         host.stop_engine();
         host.assert_released();

@@ -24,21 +24,21 @@ const PROMPT: Duration = Duration::from_secs(2);
 const BACK: Duration = Duration::from_secs(60);
 
 /// A cluster that stands still until this is dropped, also by a panic.
-struct Outage<'a> {
-    lab: &'a Lab,
-    what: &'a str,
+struct Outage {
+    lab: Lab,
+    what: &'static str,
 }
 
-impl<'a> Outage<'a> {
-    fn of(lab: &'a Lab, what: &'a str) -> Self {
+impl Outage {
+    fn of(lab: &Lab, what: &'static str) -> Self {
         cluster(lab, "pause", what);
-        Self { lab, what }
+        Self { lab: lab.clone(), what }
     }
 }
 
-impl Drop for Outage<'_> {
+impl Drop for Outage {
     fn drop(&mut self) {
-        cluster(self.lab, "resume", self.what);
+        cluster(&self.lab, "resume", self.what);
     }
 }
 

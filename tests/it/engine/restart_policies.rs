@@ -11,7 +11,8 @@ fn a_container_that_fails_is_restarted_with_its_data() {
         let container = host.fresh("c");
         let script = "trap 'exit 0' TERM; echo start >> /data/starts; sync /data/starts; \
                       [ $(wc -l < /data/starts) -ge 3 ] || exit 1; sleep 1000000 & wait";
-        let options = [&["--restart", "on-failure:5"], &at_data!(volume)[..]].concat();
+        let mount = format!("{volume}:/data");
+        let options = ["--restart", "on-failure:5", "-v", &mount];
         host.docker().start(&container, &options, script);
         let there = || host.docker().state(&container, "RestartCount") == "2";
         assert!(within(SOON, there), "{}", host.docker().state(&container, "State"));
@@ -26,7 +27,8 @@ fn a_container_that_is_killed_is_restarted_with_its_data() {
     on_newest(|host| {
         let volume = host.volume(&[]);
         let container = host.fresh("c");
-        host.docker().idle(&container, &[&["--restart", "always"], &at_data!(volume)[..]].concat());
+        let mount = format!("{volume}:/data");
+        host.docker().idle(&container, &["--restart", "always", "-v", &mount]);
         host.docker().exec(&container, "echo kept > /data/file; sync /data/file");
         let before = host.docker().state(&container, "State.Pid");
         host.kill_process(&before);

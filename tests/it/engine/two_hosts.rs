@@ -10,8 +10,8 @@ use crate::support::daemon::Reply;
 use crate::support::host::{Host, on_two};
 
 fn create_on_both(one: &Host, other: &Host, bodies: [Value; 2]) -> [Reply; 2] {
+    let create = |host: &Host, body: &Value| host.call("Create", body).expect("an answer");
     thread::scope(|scope| {
-        let create = |host: &Host, body: &Value| host.call("Create", body).expect("an answer");
         let first = scope.spawn(|| create(one, &bodies[0]));
         let second = scope.spawn(|| create(other, &bodies[1]));
         [first.join().expect("no panic"), second.join().expect("no panic")]
