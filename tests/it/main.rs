@@ -8,4 +8,5 @@
     reason = "nothing here is called by anybody else, and a test fails by panicking"
 )]
 
+mod log;
 mod protocol;
