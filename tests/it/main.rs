@@ -4,6 +4,7 @@
 
 mod ceph;
 mod cli;
+mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
 #[cfg(feature = "failpoints")]
