@@ -12,6 +12,7 @@
 mod ceph;
 mod ceph_mapper;
 mod cli;
+mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod crash;
 mod loop_devices;
