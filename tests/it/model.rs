@@ -12,6 +12,7 @@
 //! sequence; it becomes a test of its own here, not a line in a file of seeds.
 
 mod faults;
+mod meanwhile;
 mod reference;
 mod situations;
 mod verb;
