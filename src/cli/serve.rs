@@ -31,7 +31,7 @@ use crate::logging::{self, VERSION};
 use crate::protocol::socket::{DEFAULT_MODE, Listening, listen_on, passed_by_manager};
 use crate::protocol::{Limits, serve};
 use crate::service::{Service, ServiceSettings};
-use crate::system::System;
+use crate::system::{LinuxSettings, LinuxSystem, System};
 use crate::volume::Location;
 
 /// How long the reconciler is waited for at a stop. What it leaves undone, the next start does.
@@ -96,15 +96,18 @@ fn listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
 fn open(settings: &Settings) -> Result<Service, Failure> {
     let access = settings::access(&settings.ceph, None);
     let cluster: Arc<dyn Cluster> = Arc::new(RadosCluster::new(access));
-    let system: Arc<dyn System> = match host(settings)? {};
+    let system: Arc<dyn System> = Arc::new(host(settings)?);
     #[cfg(feature = "failpoints")]
     let (cluster, system) = crate::fault::wrap(cluster, system);
     Service::open(service_settings(settings), cluster, system)
         .map_err(|error| failure("open the folders", &error))
 }
 
-fn host(_: &Settings) -> Result<std::convert::Infallible, Failure> {
-    Err(Failure::new(Exit::Failed, "this host: the system layer is not built in yet"))
+fn host(settings: &Settings) -> Result<LinuxSystem, Failure> {
+    let (ceph, state) = (&settings.ceph, &settings.folders.state);
+    let mut linux = LinuxSettings::new(state, &ceph.conf, &ceph.client_id);
+    linux.keyring.clone_from(&ceph.keyring);
+    LinuxSystem::new(linux).map_err(|error| failure("look at this host", &error))
 }
 
 fn service_settings(settings: &Settings) -> ServiceSettings {

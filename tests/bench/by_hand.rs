@@ -49,8 +49,8 @@ fn attach(lab: &Lab, folder: &Path, name: &str, format: bool) -> Attached {
     std::fs::create_dir_all(&fuse).unwrap();
     std::fs::create_dir_all(&target).unwrap();
     let mut map = Command::new("rbd-fuse");
-    map.env("CEPH_ARGS", lab.client_arguments()).arg("-c").arg(lab.conf());
-    map.args(["-p", "rbd", "-s", "docker", "-r", name]).arg(&fuse);
+    map.arg("-c").arg(lab.conf()).arg("--keyring").arg(lab.keyring());
+    map.args(["--id", "docker", "-p", "rbd", "-s", "docker", "-r", name]).arg(&fuse);
     run(&mut map);
     let image = fuse.join(name);
     let mut losetup = Command::new("losetup");

@@ -1,6 +1,9 @@
 //! `List` and `Get` where there are ten thousand volumes.
 
+use std::sync::Arc;
+
 use docker_volume_ceph::catalog::Catalog;
+use docker_volume_ceph::ceph::{Access, RadosCluster};
 use docker_volume_ceph::volume::{Location, Record, VolumeName};
 use serde_json::json;
 
@@ -13,7 +16,10 @@ const WRITERS: u32 = 8;
 
 pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
     let name = |n: u32| -> VolumeName { format!("many-{n}").parse().unwrap() };
-    let catalog = Catalog::new(lab.cluster(), Location::new("rbd", "docker"));
+    let mut access = Access::new(lab.conf(), "docker");
+    access.keyring = Some(lab.keyring());
+    let cluster = Arc::new(RadosCluster::new(access));
+    let catalog = Catalog::new(cluster, Location::new("rbd", "docker"));
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let catalog = &catalog;
@@ -29,7 +35,10 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
         times.take("get", || call(driver, "Get", &json!({"Name": name(n * 97).as_str()})));
         // A change before each, so that no list is answered from what the last one read.
         let entry = catalog.get(&name(n)).expect("read").expect("there");
-        let touched = Record { used: Some(docker_volume_ceph::volume::ByteSize(u64::from(n))), ..entry.record.clone() };
+        let touched = Record {
+            used: Some(docker_volume_ceph::volume::ByteSize(u64::from(n))),
+            ..entry.record.clone()
+        };
         catalog.replace(&name(n), &entry, &touched).expect("replaced");
         let listed = times.take("list after a change", || call(driver, "List", &json!({})));
         assert_eq!(listed["Volumes"].as_array().map(Vec::len), Some(records as usize));

@@ -23,7 +23,7 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, seconds: u32) {
     call(driver, "Create", &json!({"Name": "fio", "Opts": {"size": "3G"}}));
     let mounted = call(driver, "Mount", &json!({"Name": "fio", "ID": "fio"}));
     let folder = Path::new(mounted["Mountpoint"].as_str().unwrap()).to_owned();
-    lab.admin(&["rbd", "create", "--size", "2G", "rbd/fio-raw"]);
+    as_admin(lab, &["create", "--size", "2G", "rbd/fio-raw"]);
     let (file, raw) = (in_file(&folder), by_librbd());
     // fio's engine reads no other name of the configuration than this.
     let fio = |target: &[String], name, pattern, block, reads, seconds| {
@@ -42,13 +42,17 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, seconds: u32) {
     }
     call(driver, "Unmount", &json!({"Name": "fio", "ID": "fio"}));
     call(driver, "Remove", &json!({"Name": "fio"}));
-    lab.admin(&["rbd", "rm", "--no-progress", "rbd/fio-raw"]);
+    as_admin(lab, &["rm", "--no-progress", "rbd/fio-raw"]);
 }
 
 fn in_file(folder: &Path) -> Vec<String> {
     let file = folder.join("data");
     let engine = ["--ioengine=libaio", "--direct=1", "--size=2G"].map(str::to_owned);
     engine.into_iter().chain([format!("--filename={}", file.display())]).collect()
+}
+
+fn as_admin(lab: &Lab, arguments: &[&str]) {
+    run(Command::new("rbd").env("CEPH_CONF", lab.conf()).args(arguments));
 }
 
 /// fio's engine knows neither namespaces nor keyrings: the image lies in the pool's own namespace,

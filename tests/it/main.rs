@@ -12,9 +12,9 @@
 mod ceph;
 mod ceph_mapper;
 mod cli;
-mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod crash;
+mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
 mod protocol;

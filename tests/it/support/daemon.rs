@@ -42,11 +42,11 @@ impl Lab {
         lab
     }
 
-    fn conf(&self) -> PathBuf {
+    pub(crate) fn conf(&self) -> PathBuf {
         self.0.join("cluster/ceph.conf")
     }
 
-    fn keyring(&self) -> PathBuf {
+    pub(crate) fn keyring(&self) -> PathBuf {
         self.0.join("cluster/ceph.client.docker.keyring")
     }
 
@@ -142,6 +142,11 @@ impl Daemon {
             self.ask("Plugin.Activate", "", Duration::from_secs(5)).is_ok()
         });
         assert!(answered, "no answer after {START:?}:\n{}", self.log());
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
     }
 
     /// Has its process ended?
