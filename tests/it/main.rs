@@ -10,10 +10,10 @@
 )]
 
 mod ceph;
+#[cfg(feature = "failpoints")]
+mod ceph_crash;
 mod ceph_mapper;
 mod cli;
-#[cfg(feature = "failpoints")]
-mod crash;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
