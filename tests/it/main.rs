@@ -14,9 +14,6 @@ mod ceph_mapper;
 mod cli;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
-mod crash;
-mod loop_devices;
-#[cfg(feature = "failpoints")]
 mod model;
 mod protocol;
 #[cfg(feature = "failpoints")]
