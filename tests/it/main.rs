@@ -12,8 +12,6 @@
 mod ceph;
 mod ceph_mapper;
 mod cli;
-#[cfg(feature = "failpoints")]
-mod crash;
 mod engine;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
