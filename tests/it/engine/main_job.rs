@@ -33,8 +33,7 @@ fn inspect_tells_what_a_volume_is_and_who_has_it() {
         let status = &told["Status"];
         assert_eq!((&told["Driver"], &told["Scope"]), (&"ceph".into(), &"global".into()));
         assert_eq!(told["Options"]["size"], "64M");
-        let target = told["Mountpoint"].as_str().expect("a path").to_owned();
-        assert_eq!(host.docker().state(&container, "Mounts"), mounts_text(&volume, &target));
+        assert!(told["Mountpoint"].as_str().is_some_and(|path| host.path(path).is_dir()), "{told}");
         for (key, value) in [
             ("kind", "rbd"), ("pool", "rbd"), ("namespace", "docker"), ("image", &volume),
             ("state", "mounted"), ("file-system", "ext4"), ("mapper", "fuse"),
@@ -58,11 +57,6 @@ fn inspect_tells_what_a_volume_is_and_who_has_it() {
         assert!(status["holder"].is_null(), "{status}");
         assert!(status["used"].as_u64().is_some_and(|used| used > 0), "{status}");
     });
-}
-
-/// As the engine's template prints the mounts of a container with one volume.
-fn mounts_text(volume: &str, target: &str) -> String {
-    format!("[{{volume {volume} {target} /data ceph z true }}]")
 }
 
 #[test]
