@@ -13,6 +13,7 @@ mod engine;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -344,11 +345,11 @@ impl Host {
         ask(&self.path(SOCKET), verb, body, Duration::from_secs(seconds))
     }
 
-    /// A call whose caller hangs up at once.
-    pub(crate) fn ask_and_hang_up(&self, verb: &str, body: &Value) {
+    /// A call whose answer nobody reads. Its caller hangs up when this is dropped.
+    pub(crate) fn send(&self, verb: &str, body: &Value) -> UnixStream {
         let verb = format!("VolumeDriver.{verb}");
         let stream = send(&self.path(SOCKET), &verb, &body.to_string());
-        drop(stream.expect("the daemon listens"));
+        stream.expect("the daemon listens")
     }
 
     fn log_path(&self) -> PathBuf {
