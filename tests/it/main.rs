@@ -2,6 +2,7 @@
 //! is which.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     missing_debug_implementations,
     missing_docs,
