@@ -58,8 +58,9 @@ const OPTIONS: [(&str, &str); 8] = [
     ("err_to_stderr", "false"),
     // "Removed" must not mean "in the trash", whatever `ceph.conf` says.
     ("rbd_move_to_trash_on_remove", "false"),
-    // Where librbd itself breaks the lock of a client that is gone, the fence must outlast it.
-    ("rbd_blocklist_expire_seconds", "31536000"),
+    // Anything else makes librbd 16 write a number that the monitors refuse (EINVAL), and so
+    // unable to remove or resize an image whose last holder was fenced or died.
+    ("rbd_blocklist_expire_seconds", "0"),
 ];
 
 impl Connection {
