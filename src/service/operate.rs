@@ -2,9 +2,11 @@
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Resized, Result, Service, Verb};
+use crate::backend::BackendError;
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, Record, RecordState, VolumeName};
+use crate::system::SystemErrorKind;
+use crate::volume::{ByteSize, MapperKind, Record, RecordState, VolumeName};
 
 impl Service {
     /// Grows the image, and the file system where it is mounted here. Elsewhere the file system
@@ -32,9 +34,17 @@ impl Service {
         let mounted = self.references.get(name).filter(|r| r.phase == Phase::Mounted);
         let file_system_grown = match mounted {
             Some(Reference { attachment: Some(attachment), target, read_only: false, .. }) => {
-                let grown = self.backend.grow(&attachment.device, &target, deadline);
-                grown.map_err(|error| self.failed(verb, error))?;
-                true
+                match self.backend.grow(&attachment.device, &target, deadline) {
+                    Ok(()) => true,
+                    // Not while it is mounted, on this host; the image has its size all the same.
+                    Err(BackendError::System(error))
+                        if matches!(error.kind, SystemErrorKind::Refused(_)) =>
+                    {
+                        tracing::warn!(volume = %name, %error, "file system not grown yet");
+                        false
+                    }
+                    Err(error) => return Err(self.failed(verb, error)),
+                }
             }
             _ => false,
         };
@@ -65,6 +75,9 @@ impl Service {
         let verb = Verb::new("trim", name, deadline);
         let _guard = self.lock(verb)?;
         match self.references.get(name) {
+            Some(reference) if is_on_fuse(&reference) => Err(verb
+                .error(ErrorKind::InvalidArgument, "the fuse mapper cannot give blocks back")
+                .advise("only krbd and nbd can; see the option mapper")),
             Some(reference) if reference.phase == Phase::Mounted && !reference.read_only => self
                 .backend
                 .trim(&reference.target, deadline)
@@ -123,4 +136,10 @@ impl Service {
         self.known.note(verb.name, Some(&entry.record));
         Ok(entry.record)
     }
+}
+
+/// The kernel would say that it trimmed, and `rbd-fuse` would have freed nothing.
+fn is_on_fuse(reference: &Reference) -> bool {
+    let attachment = reference.attachment.as_ref();
+    attachment.is_some_and(|attachment| attachment.device.mapper == MapperKind::Fuse)
 }

@@ -15,7 +15,7 @@ const SIZE: &str = "df -k /data | tail -n 1 | awk '{print $2}'";
 #[test]
 fn a_volume_grows_under_a_running_container() {
     on_newest(|host| {
-        for fs_type in ["ext4", "xfs"] {
+        for fs_type in ["xfs", "ext4"] {
             let volume = host.volume(&["size=320M", &format!("fs-type={fs_type}")]);
             let container = host.fresh("c");
             host.docker().idle(&container, at_data!(volume));
@@ -24,6 +24,12 @@ fn a_volume_grows_under_a_running_container() {
             host.docker().exec(&container, "echo kept > /data/file");
             let said = host.tool(&["resize", &volume, "512M"]);
             assert!(said.contains("320 MiB to 512 MiB"), "{said}");
+            // Here, as in most containers, ext4 has to wait: the kernel wants SYS_RESOURCE.
+            if said.contains("at the next mount") {
+                assert_eq!(fs_type, "ext4", "{said}");
+                assert_eq!(size(), before);
+                host.docker().ok(&["restart", &container]);
+            }
             assert!(size() > before + 150 * 1024, "{fs_type}: {before} to {}", size());
             assert_eq!(host.docker().exec(&container, "cat /data/file"), "kept");
             assert_eq!(host.docker().inspect(&volume)["Status"]["size"], 512 << 20);
@@ -97,30 +103,25 @@ fn a_volume_belongs_to_whom_its_options_say() {
     });
 }
 
+/// The mapper of these tests is the one that cannot; the others are proved in virtual machines.
 #[test]
-fn freed_blocks_go_back_to_the_cluster() {
+fn trim_says_where_blocks_cannot_be_given_back() {
     on_newest(|host| {
-        let fill = "dd if=/dev/urandom of=/data/big bs=1M count=48 2>/dev/null; sync /data/big";
-        let volume = host.volume(&["size=128M", "on-remove=delete"]);
+        let volume = host.volume(&["size=64M", "discard=true"]);
         let container = host.fresh("c");
         host.docker().idle(&container, at_data!(volume));
-        host.docker().exec(&container, fill);
-        let full = stored(host, &volume);
-        host.docker().exec(&container, "rm /data/big; sync");
-        let said = host.tool(&["trim", &volume]);
-        let freed = || full - stored(host, &volume).min(full);
-        assert!(within(SOON, || freed() > 32 << 20), "{full}: {} freed; {said}", freed());
-        let volume = host.volume(&["size=128M", "discard=true", "on-remove=delete"]);
-        let mounted = host.docker().script(at_data!(volume), "grep ' /data ' /proc/mounts");
+        let mounted = host.docker().exec(&container, "grep ' /data ' /proc/mounts");
         assert!(mounted.contains("discard"), "{mounted}");
+        let output = host.try_tool(&["trim", &volume]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("fuse mapper cannot give blocks back"), "{said}");
+        let fill = "dd if=/dev/urandom of=/data/big bs=1M count=16 2>/dev/null; rm /data/big; sync";
+        host.docker().exec(&container, fill);
+        host.docker().ok(&["rm", "--force", &container]);
+        let output = host.try_tool(&["trim", &volume]);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("not mounted"), "{output:?}");
     });
-}
-
-/// Bytes that the volume takes in the cluster.
-fn stored(host: &Host, volume: &str) -> u64 {
-    let text = host.tool(&["inspect", volume, "--json"]);
-    let list: Value = serde_json::from_str(&text).expect("the tool prints JSON");
-    list[0]["stored"].as_u64().unwrap_or_else(|| panic!("no stored in {text}"))
 }
 
 #[test]
