@@ -9,6 +9,7 @@ mod doctor;
 mod generate;
 mod outcome;
 mod plugin;
+mod serve;
 mod settings;
 mod table;
 mod volumes;
@@ -137,7 +138,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Unprotect(volume) => volume.protect(false, &tool()?),
         Command::Catalog(catalog) => catalog.run(&tool()?),
         Command::Doctor(_) => doctor::run(of_command, &tool()?),
-        Command::Serve(_) => Err(Failure::new(Exit::Failed, "not there yet")),
+        Command::Serve(_) => serve::run(of_command),
         Command::Version => version(&tool()?),
         Command::Completions(completions) => Ok(completions.run(Cli::command())),
         Command::Man(pages) => pages.run(Cli::command()),

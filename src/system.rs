@@ -5,9 +5,22 @@
 //! map and unmap) happens in a child process that is killed at its deadline: a thread stuck in the
 //! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
 
+mod command;
 mod error;
+mod filesystem;
+mod holders;
+mod kernel;
+mod linux;
+mod mapper;
+mod mountinfo;
+mod mounts;
+mod process;
+mod state;
 
+pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
+pub use kernel::kernel_entry;
+pub use linux::{LinuxSettings, LinuxSystem};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -80,6 +93,16 @@ pub struct MappedDevice {
     pub client_address: Option<String>,
     /// The process behind it (nbd, fuse), with the start time that makes the number certain.
     pub process: Option<ProcessId>,
+}
+
+impl MappedDevice {
+    /// Can it be used? One that is not whole (the process behind it has died, or its map was cut
+    /// short, which gives it the number 0:0 and no device node) can only be unmapped.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let served = self.mapper == MapperKind::Krbd || self.process.is_some();
+        served && self.number != DeviceNumber { major: 0, minor: 0 }
+    }
 }
 
 /// A process, told apart from a later one of the same number.
@@ -157,7 +180,7 @@ pub struct FsUsage {
 }
 
 /// Who a folder belongs to; `None` leaves it as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ownership {
     /// The user's number.
     pub uid: Option<u32>,
@@ -179,7 +202,9 @@ pub trait Filesystems: Send + Sync {
     /// mount). An error where a person has to look.
     fn check(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<()>;
 
-    /// Grows the mounted file system to the device's size; nothing to do is success.
+    /// Grows the file system to the device's size; nothing to do is success. Where nothing is
+    /// mounted at `mountpoint`, ext4 grows all the same; XFS only grows while it is mounted.
+    /// `Refused` where ext4 cannot grow while mounted, and will if asked again before the mount.
     fn grow(
         &self,
         device: &Path,

@@ -273,7 +273,8 @@ fn refused(failure: Failure, access: &Access) -> Failure {
             ClusterErrorKind::Denied,
             format!("no monitor in {conf}, or no key of client.{client}{keyring}"),
         ),
-        libc::EINVAL => (
+        // EIO: the keyring is no keyring.
+        libc::EINVAL | libc::EIO => (
             ClusterErrorKind::Denied,
             format!("the key of client.{client}{keyring} is malformed or not the cluster's"),
         ),

@@ -92,8 +92,15 @@ impl Images for RadosCluster {
 
     fn trash_move(&self, image: &ImageSpec, keep: Duration) -> Result<()> {
         self.in_context(&image.location, "move to the trash image", image, |io| {
+            let named = |failure| named(failure, io, &image.location, "image");
+            // Unlike the removal of an image, librbd moves one that is being written to as well.
+            let open = Image::open_read_only(io, &image.image).map_err(named)?;
+            if !open.watchers()?.is_empty() {
+                return Err(still_used(Failure::of_errno(libc::EBUSY)));
+            }
+            drop(open);
             directory::trash_move(io, &image.image, whole_seconds(keep))
-                .map_err(|failure| named(failure, io, &image.location, "image"))
+                .map_err(named)
                 .map_err(still_used)
         })
     }

@@ -98,10 +98,15 @@ fn pool_usage(connection: &Connection, pool: &str) -> Outcome<PoolUsage> {
         message: format!("there is no pool {pool:?}"),
         ..Failure::of_errno(libc::ENOENT)
     };
+    // The manager reports a new pool's figures some seconds after it was made.
+    let unknown = || Failure {
+        message: format!("the cluster has no figures for pool {pool:?} yet"),
+        ..Failure::of_errno(libc::EAGAIN)
+    };
     let pools = command::send(connection, &PoolList::DETAIL)?;
     let state = pools.into_iter().find(|of| of.pool_name == pool).ok_or_else(missing)?;
     let usage = command::send(connection, &Df::DETAIL)?;
-    let stats = usage.pools.into_iter().find(|of| of.name == pool).ok_or_else(missing)?.stats;
+    let stats = usage.pools.into_iter().find(|of| of.name == pool).ok_or_else(unknown)?.stats;
     Ok(PoolUsage {
         free: ByteSize(stats.free()),
         used: ByteSize(stats.stored),

@@ -3,23 +3,40 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ArgMatches;
 
 use super::outcome::{Exit, Failure};
-use crate::config::{DEFAULT_CONFIG, DEFAULT_SOCKET, Inputs, Settings};
+use crate::ceph::{Access, TimeLimits};
+use crate::config::{CephAccess, DEFAULT_CONFIG, DEFAULT_SOCKET, Inputs, Settings};
 
-/// All settings, checked.
+/// All settings, checked; the files that they name can be read.
 ///
 /// # Errors
 /// Everything that is wrong with them.
 pub(super) fn load(matches: &ArgMatches) -> Result<Settings, Failure> {
+    settle(matches, &readable)
+}
+
+/// All settings, checked, without a look at the files that they name.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(super) fn load_words(matches: &ArgMatches) -> Result<Settings, Failure> {
+    settle(matches, &|_| Ok(()))
+}
+
+fn settle(
+    matches: &ArgMatches,
+    readable: &dyn Fn(&Path) -> Result<(), String>,
+) -> Result<Settings, Failure> {
     let inputs = Inputs::from_matches(matches);
     let inputs = match read_file(matches)? {
         Some((path, text)) => inputs.over_file(&path, &text),
         None => inputs,
     };
-    Settings::settle(inputs, &readable).map_err(|problems| Failure::new(Exit::Usage, problems))
+    Settings::settle(inputs, readable).map_err(|problems| Failure::new(Exit::Usage, problems))
 }
 
 /// The daemon's socket for a command that needs no other setting: the flag, the variable, the file
@@ -32,6 +49,21 @@ pub(super) fn socket(matches: &ArgMatches) -> PathBuf {
         table.get("socket")?.as_str().map(str::to_owned)
     };
     given.or_else(in_file).unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()
+}
+
+/// How the cluster is reached, with every time limit at most `limit`.
+pub(super) fn access(ceph: &CephAccess, limit: Option<Duration>) -> Access {
+    let at_most = |time: Duration| limit.map_or(time, |limit| time.min(limit));
+    Access {
+        conf: ceph.conf.clone(),
+        client_id: ceph.client_id.clone(),
+        keyring: ceph.keyring.clone(),
+        time_limits: TimeLimits {
+            connect: at_most(ceph.connect_timeout),
+            monitor: at_most(ceph.mon_timeout),
+            osd: at_most(ceph.osd_timeout),
+        },
+    }
 }
 
 /// The file of settings: the one that was named, or the default one if it is there.

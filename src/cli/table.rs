@@ -38,11 +38,11 @@ impl Table {
         }
     }
 
-    /// A value for each of some lines, with the name on the first one; nothing for no lines.
+    /// A value for each of some lines, with the name, if any, on the first one; nothing for no lines.
     pub(super) fn lines(&mut self, name: &str, values: impl IntoIterator<Item = String>) {
         for (at, value) in values.into_iter().enumerate() {
-            let name = if at == 0 { format!("{name}:") } else { String::new() };
-            self.row([name, value]);
+            let named = at == 0 && !name.is_empty();
+            self.row([if named { format!("{name}:") } else { String::new() }, value]);
         }
     }
 

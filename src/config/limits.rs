@@ -13,17 +13,26 @@ const ENGINE_LONG: u64 = 120;
 /// The engine gives any other call this long.
 const ENGINE_SHORT: u64 = 60;
 
+/// A deadline ends this much before the engine's limit: a verb that overruns it is answered 5 s
+/// later, and the answer has to be heard.
+const MARGIN: u64 = 10;
+
 /// The shortest and longest that a setting of time may be, in seconds.
 const RANGES: [(&str, u64, u64, &str); 9] = [
-    ("create-deadline", 5, ENGINE_LONG - 5, "the engine gives up a Create after 120s"),
-    ("mount-deadline", 5, ENGINE_LONG - 5, "the engine gives up a Mount after 120s"),
-    ("call-deadline", 5, ENGINE_SHORT - 5, "the engine gives up such a call after 60s"),
+    ("create-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Create after 120s"),
+    ("mount-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
+    ("call-deadline", 5, ENGINE_SHORT - MARGIN, "the engine gives up such a call after 60s"),
     ("reference-grace", ENGINE_LONG, 86_400, "a container's second volume may take 120s to mount"),
     ("reconcile-interval", 1, 3_600, "more often is of no use, less often leaves things behind"),
-    ("busy-wait", 0, ENGINE_LONG - 5, "the engine gives up a Mount after 120s"),
-    ("connect-timeout", 1, ENGINE_SHORT - 5, "a call has to end before the engine gives it up"),
-    ("mon-timeout", 1, ENGINE_SHORT - 5, "a call has to end before the engine gives it up"),
-    ("osd-timeout", 1, ENGINE_SHORT - 5, "a call has to end before the engine gives it up"),
+    ("busy-wait", 0, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
+    (
+        "connect-timeout",
+        1,
+        ENGINE_SHORT - MARGIN,
+        "a call has to end before the engine gives it up",
+    ),
+    ("mon-timeout", 1, ENGINE_SHORT - MARGIN, "a call has to end before the engine gives it up"),
+    ("osd-timeout", 1, ENGINE_SHORT - MARGIN, "a call has to end before the engine gives it up"),
 ];
 
 /// Finds what does not fit together. A value that could not be read is its type's default here,

@@ -23,6 +23,8 @@
 //! the reader to ignore. Unlike Docker's calls, an error here keeps its kind, so that a tool can
 //! tell "there is none" from "nobody knows" by more than the text.
 
+pub(super) mod handler;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

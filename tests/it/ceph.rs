@@ -1,6 +1,7 @@
 //! The `ceph` layer on a real cluster.
 
 mod connection;
+mod cost;
 mod images;
 mod lab;
 mod monitor;

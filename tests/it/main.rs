@@ -1,12 +1,26 @@
-//! All integration tests, as modules of one binary. `docs/testing.md` says which tier is which.
+//! All integration tests, as modules of one binary: it links once. `docs/testing.md` says which tier
+//! is which.
 
-#![allow(missing_docs, reason = "tests are named for what they show")]
+#![allow(
+    clippy::unwrap_used,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "nothing here is called by anybody else, and a test fails by panicking"
+)]
 
 mod ceph;
+mod ceph_mapper;
+mod cli;
+#[cfg(feature = "failpoints")]
+mod crash;
+mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
+mod protocol;
 #[cfg(feature = "failpoints")]
 mod sim;
+mod support;
 
 /// A plain `cargo test` shows by this what it leaves out.
 #[cfg(not(feature = "failpoints"))]

@@ -13,6 +13,7 @@
 
 mod faults;
 mod reference;
+mod situations;
 mod verb;
 mod world;
 
@@ -215,8 +216,7 @@ impl World {
         if !self.verb(host, &mount, fault) {
             return;
         }
-        // Where the engine binds it from is what `get` says.
-        let mountpoint = self.mountpoint(host, name);
+        let mountpoint = self.mountpoint.clone();
         if !self.nodes[host].host.start_container(&id, &mountpoint) {
             return;
         }

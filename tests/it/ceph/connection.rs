@@ -146,7 +146,7 @@ fn a_blocklisted_client_recovers_in_the_middle_of_image_calls() {
             let (cluster, image) = (&cluster, &image);
             scope.spawn(move || {
                 while Instant::now() < end {
-                    if let Err(error) = cluster.image_info(&image) {
+                    if let Err(error) = cluster.image_info(image) {
                         assert_eq!(error.kind, ClusterErrorKind::Fenced, "{error}");
                     }
                 }

@@ -169,8 +169,8 @@ fn used_is_what_was_written_and_an_image_with_snapshots_stays() {
     let (lab, cluster) = (Lab::get(), Lab::get().cluster());
     let image = new_image(&cluster, "used");
     assert_eq!(cluster.image_used(&image), Ok(ByteSize(0)));
-    lab.run(&format!("rbd bench {image} --io-type write --io-size 1M --io-total 8M"));
-    assert_eq!(cluster.image_used(&image), Ok(ByteSize::mib(8)));
+    lab.run(&format!("rbd bench {image} --io-type write --io-size 4M --io-total 8M"));
+    assert_eq!(cluster.image_used(&image), Ok(ByteSize::mib(8)), "whole objects are counted");
 
     lab.run(&format!("rbd snap create --no-progress {image}@keep"));
     let error = cluster.image_remove(&image).expect_err("it has a snapshot");

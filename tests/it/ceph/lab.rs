@@ -100,8 +100,9 @@ pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        drop(self.0.kill());
+        // `timeout` hands this signal on, which it could not do with SIGKILL. The process may
+        // have ended by itself.
+        drop(Command::new("kill").arg(self.0.id().to_string()).status());
         drop(self.0.wait());
     }
 }

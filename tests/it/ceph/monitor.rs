@@ -111,7 +111,7 @@ impl FullPool {
         assert_eq!(set, Ok(Swap::Swapped));
         pool.lab.run(&format!("ceph osd pool set-quota {name} max_objects 2"));
         eventually("a full pool", Duration::from_secs(40), || {
-            admin.pool_usage(name).expect("usage").full
+            admin.pool_usage(name).is_ok_and(|usage| usage.full)
         });
         pool
     }

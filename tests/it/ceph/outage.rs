@@ -1,1 +1,166 @@
 //! An outage, on a cluster of its own: everything in it stops and goes on again.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use docker_volume_ceph::ceph::{
+    ClusterError, ClusterErrorKind, ImageLayout, Images, Monitor, Objects, RadosCluster, Result,
+    TimeLimits,
+};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
+
+use super::Lab;
+use super::lab::{eventually, home, new_image, unique};
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A cluster that may be broken; stopped and deleted with the test.
+struct OwnCluster(Lab);
+
+impl OwnCluster {
+    fn start() -> Self {
+        let own = Self(Lab::at(&unique("outage")));
+        own.does("start", "all");
+        own
+    }
+
+    fn does(&self, verb: &str, daemon: &str) {
+        let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/cluster");
+        let folder = self.0.folder();
+        let mut command = Command::new("timeout");
+        command.arg("180").arg(tool).arg(verb).arg(folder).arg(daemon);
+        assert!(command.status().expect("the lab's tool").success(), "{verb} {daemon}");
+    }
+
+    fn connect(&self) -> RadosCluster {
+        let time_limits = TimeLimits { connect: LIMIT, monitor: LIMIT, osd: LIMIT };
+        let access = self.0.access("docker");
+        RadosCluster::new(docker_volume_ceph::ceph::Access { time_limits, ..access })
+    }
+}
+
+impl Drop for OwnCluster {
+    fn drop(&mut self) {
+        self.does("stop", "all");
+    }
+}
+
+type Call<'a> = (&'static str, Box<dyn Fn() -> Result<()> + Send + 'a>);
+
+/// Every call of the layer, on an image and an object that are there.
+fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    let at = home;
+    let nowhere = Location::new("nowhere", "");
+    let size = ByteSize::mib(64);
+    let create = move || {
+        let layout = ImageLayout { size, ..ImageLayout::default() };
+        cluster.image_create(&home().image(unique("late")), &layout)
+    };
+    vec![
+        ("omap_get", Box::new(move || cluster.omap_get(&at(), "o", "k").map(drop))),
+        ("omap_page", Box::new(move || cluster.omap_page(&at(), "o", "", 9).map(drop))),
+        (
+            "omap_compare_and_set",
+            Box::new(move || {
+                cluster.omap_compare_and_set(&at(), "o", "k", None, Some(b"v")).map(drop)
+            }),
+        ),
+        ("object_version", Box::new(move || cluster.object_version(&at(), "o").map(drop))),
+        ("unknown pool", Box::new(move || cluster.omap_get(&nowhere, "o", "k").map(drop))),
+        ("image_create", Box::new(create)),
+        ("image_info", Box::new(move || cluster.image_info(image).map(drop))),
+        ("image_list", Box::new(move || cluster.image_list(&at()).map(drop))),
+        ("image_resize", Box::new(move || cluster.image_resize(image, size))),
+        ("image_used", Box::new(move || cluster.image_used(image).map(drop))),
+        ("image_remove", Box::new(move || cluster.image_remove(image))),
+        ("metadata_get", Box::new(move || cluster.metadata_get(image, "k").map(drop))),
+        ("metadata_set", Box::new(move || cluster.metadata_set(image, "k", "v"))),
+        ("watchers", Box::new(move || cluster.watchers(image).map(drop))),
+        ("trash_move", Box::new(move || cluster.trash_move(image, LIMIT))),
+        ("trash_list", Box::new(move || cluster.trash_list(&at()).map(drop))),
+        (
+            "trash_metadata_get",
+            Box::new(move || cluster.trash_metadata_get(&at(), "0123", "k").map(drop)),
+        ),
+        ("trash_restore", Box::new(move || cluster.trash_restore(&at(), "0123", "x"))),
+        ("trash_remove", Box::new(move || cluster.trash_remove(&at(), "0123"))),
+        ("status", Box::new(move || cluster.status().map(drop))),
+        ("own_caps", Box::new(move || cluster.own_caps().map(drop))),
+        ("pools", Box::new(move || cluster.pools().map(drop))),
+        ("pool_usage", Box::new(move || cluster.pool_usage("rbd").map(drop))),
+        ("namespaces", Box::new(move || cluster.namespaces("rbd").map(drop))),
+        ("blocklist", Box::new(move || cluster.blocklist().map(drop))),
+        (
+            "blocklist_add",
+            Box::new(move || cluster.blocklist_add("10.9.9.9:0/9", Duration::from_secs(60))),
+        ),
+        ("header_barrier", Box::new(move || cluster.header_barrier(image))),
+    ]
+}
+
+/// All calls at once, with how long each took.
+fn outcomes(calls: Vec<Call<'_>>) -> Vec<(&'static str, Result<()>, Duration)> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = calls
+            .into_iter()
+            .map(|(name, call)| {
+                scope.spawn(move || {
+                    let start = Instant::now();
+                    (name, call(), start.elapsed())
+                })
+            })
+            .collect();
+        running.into_iter().map(|call| call.join().expect("it ends")).collect()
+    })
+}
+
+fn assert_unreachable(name: &str, error: &ClusterError) {
+    assert_eq!(error.kind, ClusterErrorKind::Unreachable, "{name}: {error}");
+    assert!(error.to_string().contains("check"), "{name}: {error}");
+}
+
+#[test]
+fn in_an_outage_every_call_ends_in_time_and_afterwards_all_is_well() {
+    let own = OwnCluster::start();
+    let cluster = own.connect();
+    let image = new_image(&cluster, "outage");
+    let address = cluster.own_address().expect("an address");
+
+    own.does("pause", "all");
+    for (name, outcome, took) in outcomes(calls(&cluster, &image)) {
+        println!("all stopped: {name} {:.1} s", took.as_secs_f64());
+        assert_unreachable(name, &outcome.expect_err(name));
+        assert!(took < 3 * LIMIT, "{name} took {took:?}");
+    }
+    let late = own.connect();
+    for (name, outcome, took) in outcomes(calls(&late, &image)) {
+        assert_unreachable(name, &outcome.expect_err(name));
+        assert!(took < 2 * LIMIT, "{name} without a connection took {took:?}");
+    }
+
+    own.does("resume", "all");
+    for cluster in [&cluster, &late] {
+        eventually("the cluster is back", Duration::from_secs(60), || {
+            cluster.status().is_ok() && cluster.omap_get(&home(), "o", "k").is_ok()
+        });
+        cluster.image_info(&image).expect("read");
+        cluster.metadata_set(&image, "k", "v").expect("set");
+        let another = new_image(cluster, "after");
+        cluster.image_remove(&another).expect("removed");
+    }
+    assert_eq!(cluster.own_address(), Ok(address), "the same connection");
+    drop(late);
+
+    own.does("pause", "osd");
+    for (name, outcome, took) in outcomes(calls(&cluster, &image)) {
+        println!("OSD stopped: {name} {:.1} s {outcome:?}", took.as_secs_f64());
+        assert!(took < 3 * LIMIT, "{name} took {took:?}");
+    }
+    own.does("resume", "osd");
+    eventually("the OSD is back", Duration::from_secs(60), || cluster.image_info(&image).is_ok());
+    own.does("pause", "all");
+    let start = Instant::now();
+    drop(cluster);
+    assert!(start.elapsed() < LIMIT, "shutting down took {:?}", start.elapsed());
+    own.does("resume", "all");
+}

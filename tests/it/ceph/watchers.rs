@@ -1,5 +1,6 @@
 //! Who has an image open.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use docker_volume_ceph::ceph::{ClusterErrorKind, Images, Monitor, Watcher};
@@ -12,7 +13,7 @@ use super::lab::{Running, eventually, new_image};
 fn writer(lab: &Lab, image: &ImageSpec) -> Running {
     let line = format!("rbd bench {image} --io-type write --io-size 4K --io-total 10G");
     let mut command = lab.tool(&line);
-    command.args(["--io-threads", "1"]).stdout(std::process::Stdio::null());
+    command.args(["--io-threads", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
     Running(command.spawn().expect("rbd"))
 }
 

@@ -136,11 +136,6 @@ fn the_last_unmount_can_be_stopped_anywhere() {
 }
 
 #[test]
-fn one_unmount_of_two_can_be_stopped_anywhere() {
-    at_every_call(&[create(), mount("a"), mount("b")], &unmount("a"));
-}
-
-#[test]
 fn remove_can_be_stopped_anywhere() {
     at_every_call(&[create(), mount("a"), unmount("a")], &remove());
 }

@@ -30,6 +30,8 @@ pub(super) struct World {
     foreign: BTreeSet<String>,
     mapper: MapperKind,
     numbers: u64,
+    /// What the last mount answered.
+    pub(super) mountpoint: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -53,15 +55,26 @@ impl World {
     /// Two hosts and an empty cluster.
     pub(super) fn new(mapper: MapperKind) -> Self {
         let cluster = SimCluster::new();
-        let folder = tempfile::tempdir().expect("a folder for the daemons");
+        // In memory, where there is such a folder: a daemon syncs each of its files to the disk.
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let folder = tempfile::tempdir_in(parent).expect("a folder for the daemons");
         let node = |name: &str| {
             let host = SimHost::boot(name, &cluster, &[mapper]);
             Node::start(host, folder.path().join(name), &cluster, mapper)
         };
         let nodes = vec![node("alpha"), node("beta")];
         let reference = Reference::default();
-        let foreign = BTreeSet::new();
-        Self { cluster, nodes, reference, foreign, mapper, numbers: 0, _folder: folder }
+        Self {
+            cluster,
+            nodes,
+            reference,
+            foreign: BTreeSet::new(),
+            mapper,
+            numbers: 0,
+            mountpoint: PathBuf::new(),
+            _folder: folder,
+        }
     }
 
     /// Somebody makes an image with a file system and a record in it, without the driver.
@@ -71,6 +84,11 @@ impl World {
         root.expect("it has just been formatted").records.insert(record);
         self.cluster.put_image(spec, ByteSize::gib(1), content);
         self.foreign.insert(spec.to_string());
+    }
+
+    /// The daemon on a host.
+    pub(super) fn service(&self, host: usize) -> &Service {
+        &self.nodes[host].service
     }
 
     /// A number that is new in this case.
@@ -114,6 +132,7 @@ impl World {
             let node = &self.nodes[host];
             assert!(mountpoint.starts_with(node.mount_root()), "{}", mountpoint.display());
             let volume = self.reference.volumes.get(name).expect("it was mounted");
+            self.mountpoint.clone_from(mountpoint);
             let read = node.host.read_at(mountpoint);
             assert_eq!(read.as_ref(), Some(&volume.records), "what was written to {name} before");
             if !self.reference.outage {
@@ -159,14 +178,6 @@ impl World {
         let attempt = self.attempt(0, verb);
         assert!(matches!(attempt, Attempt::Answered(Ok(_))), "{verb:?} without a fault");
         self.nodes[0].plan.calls()
-    }
-
-    /// Where the daemon says that a volume is.
-    pub(super) fn mountpoint(&self, host: usize, name: &str) -> PathBuf {
-        match self.nodes[host].service.get(&name.parse().expect("a name")) {
-            Lookup::Found(view) => view.mountpoint,
-            other => panic!("{name} was just mounted, and is {other:?}"),
-        }
     }
 
     /// The daemon dies and is started again, over the same kernel.
@@ -216,10 +227,14 @@ impl World {
         }
     }
 
-    /// The cluster goes away, or comes back.
+    /// The cluster goes away, or comes back and the daemons look around.
     pub(super) fn set_outage(&mut self, outage: bool) {
+        let back = self.reference.outage && !outage;
         self.cluster.set_reachable(!outage);
         self.reference.outage = outage;
+        for host in (0..HOSTS).filter(|_| back) {
+            self.reconcile(host);
+        }
     }
 
     /// Compares everything with the reference.

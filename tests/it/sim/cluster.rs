@@ -150,6 +150,16 @@ impl SimCluster {
         state.images.get_mut(&id).expect("just added").content = content;
     }
 
+    /// An image loses all that is written in it.
+    pub(crate) fn wipe(&self, image: &ImageSpec) {
+        self.state().live_mut(image).expect("an image to wipe").content = Content::Empty;
+    }
+
+    /// The client instances that are fenced.
+    pub(crate) fn fenced(&self) -> Vec<String> {
+        self.state().blocklist.iter().map(|entry| entry.address.clone()).collect()
+    }
+
     /// How many watches there are on images, lingering ones included.
     pub(crate) fn watch_count(&self) -> usize {
         self.state().images.values().map(|image| image.watches.len()).sum()

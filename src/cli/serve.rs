@@ -1,0 +1,178 @@
+//! `serve`: puts the layers together and runs until it is told to stop.
+//!
+//! ```text
+//! settings ─▶ log ─▶ socket ─▶ cluster, host ─▶ service ─┬─▶ reconciler, every few seconds
+//!                                                        └─▶ requests, until SIGTERM or SIGINT
+//! ```
+//!
+//! * The socket comes before the service: of two daemons, the second ends there, and has not
+//!   touched what the first one keeps on this host.
+//! * Nothing waits for the cluster. While it is away the daemon starts, listens, and answers what
+//!   it can; the reconciler catches up.
+//! * A stop answers the requests in flight and leaves every volume mounted: containers go on
+//!   without the daemon.
+//! * SIGHUP does nothing. Settings are read at the start; a restart is cheap, and cuts nothing off.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::outcome::{Exit, Failure, Outcome};
+use super::settings;
+use crate::ceph::{Cluster, RadosCluster};
+use crate::config::{Settings, peer_variables};
+use crate::deadline::{Deadline, Stop};
+use crate::logging::{self, VERSION};
+use crate::protocol::socket::{DEFAULT_MODE, Listening, listen_on, passed_by_manager};
+use crate::protocol::{Limits, serve};
+use crate::service::{Service, ServiceSettings};
+use crate::system::{LinuxSettings, LinuxSystem, System};
+use crate::volume::Location;
+
+/// How long the reconciler is waited for at a stop. What it leaves undone, the next start does.
+const LAST_RECONCILE: Duration = Duration::from_secs(5);
+
+pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
+    let settings = settings::load(matches)?;
+    logging::start(&settings.log);
+    tracing::info!(version = VERSION, pid = std::process::id(), "docker-ceph started");
+    warn_of_peers();
+    let listeners = listeners(&settings)?;
+    let service = Arc::new(open(&settings)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| failure("start the runtime", &error))?;
+    let stop = Stop::default();
+    let ended = reconcile_until(stop.clone(), Arc::clone(&service), &settings);
+    let verbs = Arc::clone(&service) as Arc<_>;
+    let served = runtime.block_on(async {
+        let shutdown = shutdown()?;
+        tell_manager(&[NotifyState::Ready]);
+        serve(listeners, verbs, limits(&settings), stop.clone(), shutdown).await
+    });
+    stop.stop();
+    // An error says that the reconciler has ended, which is what is waited for.
+    let _ = ended.recv_timeout(LAST_RECONCILE);
+    service.close();
+    // A verb that hangs in the cluster or the kernel must not hold up the end.
+    runtime.shutdown_background();
+    served.map_err(|error| failure("serve", &error))?;
+    tracing::info!("docker-ceph stopped; volumes stay mounted");
+    Ok(Outcome::default())
+}
+
+fn failure(step: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{step}: {error}"))
+}
+
+/// A variable of a driver that was here before, and means nothing now, is not passed over.
+fn warn_of_peers() {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    for (variable, instead) in peer_variables(is_set) {
+        tracing::warn!(variable, instead, "the variable of another driver is not read");
+    }
+}
+
+/// The sockets that systemd holds for us, or our own.
+fn listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
+    let passed = passed_by_manager().map_err(|error| failure("listen", &error))?;
+    if !passed.is_empty() {
+        tracing::info!(sockets = passed.len(), "listening on the service manager's sockets");
+        return Ok(passed);
+    }
+    let socket = listen_on(&settings.socket, DEFAULT_MODE);
+    let socket = socket.map_err(|error| failure("listen", &error))?;
+    tracing::info!(socket = %settings.socket.display(), "listening");
+    Ok(vec![socket])
+}
+
+fn open(settings: &Settings) -> Result<Service, Failure> {
+    let access = settings::access(&settings.ceph, None);
+    let cluster: Arc<dyn Cluster> = Arc::new(RadosCluster::new(access));
+    let system: Arc<dyn System> = Arc::new(host(settings)?);
+    #[cfg(feature = "failpoints")]
+    let (cluster, system) = crate::fault::wrap(cluster, system);
+    Service::open(service_settings(settings), cluster, system)
+        .map_err(|error| failure("open the folders", &error))
+}
+
+fn host(settings: &Settings) -> Result<LinuxSystem, Failure> {
+    let (ceph, state) = (&settings.ceph, &settings.folders.state);
+    let mut linux = LinuxSettings::new(state, &ceph.conf, &ceph.client_id);
+    linux.keyring.clone_from(&ceph.keyring);
+    LinuxSystem::new(linux).map_err(|error| failure("look at this host", &error))
+}
+
+fn service_settings(settings: &Settings) -> ServiceSettings {
+    ServiceSettings {
+        home: Location::from(&settings.home),
+        state_folder: settings.folders.state.clone(),
+        cache_folder: settings.folders.cache.clone(),
+        mount_root: settings.folders.mount_root.clone(),
+        mapper: settings.mapper,
+        defaults: settings.volumes.options.clone(),
+        max_size: settings.volumes.max_size,
+        bare_size_unit: settings.volumes.compatibility.bare_size_unit(),
+        busy_wait: settings.times.busy_wait,
+        reference_grace: settings.times.reference_grace,
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        create: settings.times.create_deadline,
+        mount: settings.times.mount_deadline,
+        other: settings.times.call_deadline,
+        undo: settings.times.call_deadline,
+        ..Limits::default()
+    }
+}
+
+/// Reconciles at once and then after each interval, until `stop`. The receiver hears the end.
+fn reconcile_until(stop: Stop, service: Arc<Service>, settings: &Settings) -> mpsc::Receiver<()> {
+    let interval = settings.times.reconcile_interval;
+    let limit = settings.times.mount_deadline;
+    let (ended, hear) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        let _ended = ended;
+        while !stop.is_stopped() {
+            let deadline = Deadline::with_stop(limit, stop.clone());
+            let once = AssertUnwindSafe(|| service.reconcile(&deadline));
+            if catch_unwind(once).is_err() {
+                tracing::error!("the reconciler panicked; it is tried again");
+            }
+            // The pause is over, or the stop has come: the loop's condition tells.
+            let _ = Deadline::with_stop(interval * 2, stop.clone()).wait(interval);
+        }
+    });
+    hear
+}
+
+/// Ends at the first SIGTERM or SIGINT. SIGHUP, which would end the process, is swallowed.
+fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let _ignored_from_now_on = signal(SignalKind::hangup())?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+        tell_manager(&[NotifyState::Stopping]);
+    })
+}
+
+/// Tells systemd, where it listens.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "could not tell the service manager");
+    }
+}

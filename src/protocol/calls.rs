@@ -1,0 +1,276 @@
+//! The verbs as both languages ask for them: with a span, a deadline, and one line in the log for
+//! each change.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::Verbs;
+use super::delivery::{Undelivered, Undo};
+use super::jobs::{Call, Jobs};
+use crate::deadline::Deadline;
+use crate::service::{Created, ErrorKind, Listed, Lookup, Rebuilt, Resized, Result, VolumeError};
+use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
+
+/// The most characters of a name that an error repeats.
+const LONGEST_ECHO: usize = 160;
+
+/// A volume's name from a request. The engine checks none.
+pub(super) fn parse_name(op: &'static str, name: &str) -> Result<VolumeName> {
+    name.parse().map_err(|error| invalid(op, name, &error))
+}
+
+/// A mount ID from a request.
+pub(super) fn parse_id(op: &'static str, volume: &VolumeName, id: &str) -> Result<MountId> {
+    id.parse().map_err(|error| invalid(op, volume.as_str(), &error))
+}
+
+fn invalid(op: &'static str, volume: &str, error: &NameError) -> VolumeError {
+    let error = VolumeError::new(op, echo(volume), ErrorKind::InvalidArgument, error.to_string());
+    tracing::info!(%error, "refused");
+    error
+}
+
+/// As much of a name as an error should repeat.
+pub(super) fn echo(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_ECHO) {
+        None => name.to_owned(),
+        Some((end, _)) => format!("{}…", &name[..end]),
+    }
+}
+
+impl Jobs {
+    /// A call of `op` on a volume, or on none where the name is empty.
+    fn call(&self, op: &'static str, volume: &str, limit: Duration) -> Call {
+        let span = tracing::info_span!(
+            "request",
+            op,
+            volume = (!volume.is_empty()).then_some(volume),
+            mount_id = tracing::field::Empty
+        );
+        Call { op, volume: volume.to_owned(), limit, quick: false, span }
+    }
+
+    fn quick_call(&self, op: &'static str, volume: &str) -> Call {
+        Call { quick: true, ..self.call(op, volume, self.limits.other) }
+    }
+
+    /// Docker's Create, and the tool's.
+    pub(super) async fn create(&self, name: VolumeName, options: Options) -> Result<Created> {
+        let call = self.call("create", name.as_str(), self.limits.create);
+        self.run(call, move |verbs, by| {
+            verbs.create(&name, &options, by).inspect(|created| log_created("created", *created))
+        })
+        .await
+    }
+
+    /// The tool's adopt.
+    pub(super) async fn adopt(
+        &self,
+        name: VolumeName,
+        image: ImageSpec,
+        options: Options,
+    ) -> Result<Created> {
+        let call = self.call("adopt", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let adopted = verbs.adopt(&name, &image, &options, by);
+            adopted.inspect(|created| log_created("adopted", *created))
+        })
+        .await
+    }
+
+    /// Docker's Remove, and the tool's.
+    pub(super) async fn remove(
+        &self,
+        name: VolumeName,
+        policy: Option<RemovePolicy>,
+    ) -> Result<()> {
+        let call = self.call("remove", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            verbs.remove(&name, policy, by).inspect(|()| tracing::info!("removed"))
+        })
+        .await
+    }
+
+    /// Docker's Mount. What it did is undone unless it is delivered.
+    pub(super) async fn mount(&self, name: VolumeName, id: MountId) -> Result<Undelivered> {
+        let call = self.call("mount", name.as_str(), self.limits.mount);
+        call.span.record("mount_id", id.as_str());
+        let by = self.deadline(&call);
+        let turn = tokio::time::timeout(by.left(), self.turns.take(&name, &id)).await;
+        let turn = turn.map_err(|_| {
+            let cause = "an earlier mount with the same ID has not ended";
+            let error = call.error(ErrorKind::Unavailable, cause).advise("try again later");
+            call.span.in_scope(|| tracing::error!(%error, "failed"));
+            error
+        })?;
+        let undo = Undo {
+            name,
+            id,
+            verbs: Arc::clone(&self.verbs),
+            limit: self.limits.undo,
+            span: call.span.clone(),
+            runtime: Handle::current(),
+            turn,
+            alive: self.keep_alive(),
+        };
+        self.run_by(call, by, move |verbs, by| mount(verbs, undo, by)).await
+    }
+
+    /// Docker's Unmount.
+    pub(super) async fn unmount(&self, name: VolumeName, id: MountId) -> Result<()> {
+        let call = self.call("unmount", name.as_str(), self.limits.other);
+        call.span.record("mount_id", id.as_str());
+        self.run(call, move |verbs, by| {
+            verbs.unmount(&name, &id, by).inspect(|()| tracing::info!("unmounted"))
+        })
+        .await
+    }
+
+    /// Docker's Get.
+    pub(super) async fn get(&self, op: &'static str, name: VolumeName) -> Result<Lookup> {
+        let call = self.quick_call(op, name.as_str());
+        self.run(call, move |verbs, _| {
+            let lookup = verbs.get(&name);
+            tracing::debug!(found = lookup_word(&lookup), "looked up");
+            Ok(lookup)
+        })
+        .await
+    }
+
+    /// Docker's List.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>> {
+        self.run(self.quick_call("list", ""), |verbs, _| {
+            let listed = verbs.list();
+            tracing::debug!(volumes = listed.len(), "listed");
+            Ok(listed)
+        })
+        .await
+    }
+
+    /// The tool's resize.
+    pub(super) async fn resize(&self, name: VolumeName, size: ByteSize) -> Result<Resized> {
+        let call = self.call("resize", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            verbs.resize(&name, size, by).inspect(|resized| {
+                let Resized { from, to, file_system_grown } = resized;
+                tracing::info!(from = from.bytes(), to = to.bytes(), file_system_grown, "resized");
+            })
+        })
+        .await
+    }
+
+    /// The tool's trim.
+    pub(super) async fn trim(&self, name: VolumeName) -> Result<ByteSize> {
+        let call = self.call("trim", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            verbs.trim(&name, by).inspect(|size| tracing::info!(bytes = size.bytes(), "trimmed"))
+        })
+        .await
+    }
+
+    /// The tool's protect.
+    pub(super) async fn protect(&self, name: VolumeName, protected: bool) -> Result<()> {
+        let call = self.call("protect", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let done = verbs.protect(&name, protected, by);
+            done.inspect(|()| tracing::info!(protected, "protection set"))
+        })
+        .await
+    }
+
+    /// The tool's undelete.
+    pub(super) async fn undelete(
+        &self,
+        name: String,
+        rename: Option<VolumeName>,
+    ) -> Result<VolumeName> {
+        let call = self.call("undelete", &echo(&name), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let back = verbs.undelete(&name, rename.as_ref(), by);
+            back.inspect(|name| tracing::info!(%name, "undeleted"))
+        })
+        .await
+    }
+
+    /// The tool's rebuild of the catalog.
+    pub(super) async fn rebuild(&self) -> Result<Rebuilt> {
+        let call = self.call("catalog rebuild", "", self.limits.rebuild);
+        self.run(call, |verbs, by| {
+            verbs.rebuild(by).inspect(|rebuilt| {
+                let (added, kept) = (rebuilt.added.len(), rebuilt.kept.len());
+                tracing::info!(added, kept, "catalog rebuilt");
+            })
+        })
+        .await
+    }
+
+    /// One of the tool's questions, which changes nothing and is logged only where it fails.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        op: &'static str,
+        volume: Option<&VolumeName>,
+        question: impl FnOnce(&dyn Verbs, &Deadline) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let volume = volume.map_or("", VolumeName::as_str);
+        self.run(self.call(op, volume, self.limits.other), question).await
+    }
+}
+
+fn mount(verbs: &dyn Verbs, undo: Undo, by: &Deadline) -> Result<Undelivered> {
+    let mounted = verbs.mount(&undo.name, &undo.id, by)?;
+    let volume = undo.name.clone();
+    let usable = is_usable(&mounted.mountpoint);
+    if mounted.added {
+        tracing::info!(mountpoint = %mounted.mountpoint.display(), "mounted");
+    } else {
+        tracing::debug!("mounted with this ID already");
+    }
+    let undelivered = Undelivered::new(mounted, undo);
+    if usable {
+        return Ok(undelivered);
+    }
+    // The engine would bind-mount something else and start the container on that. The drop of
+    // `undelivered` unmounts it.
+    let cause = format!("the mountpoint {:?} is no absolute path", undelivered.mountpoint());
+    Err(VolumeError::new("mount", volume, ErrorKind::Internal, cause))
+}
+
+/// Can the engine be told of it?
+fn is_usable(mountpoint: &Path) -> bool {
+    mountpoint.is_absolute() && mountpoint.to_str().is_some()
+}
+
+fn log_created(what: &'static str, created: Created) {
+    match created {
+        Created::Created => tracing::info!("{what}"),
+        Created::AlreadyThere => tracing::debug!("was there already"),
+    }
+}
+
+fn lookup_word(lookup: &Lookup) -> &'static str {
+    match lookup {
+        Lookup::Found(_) => "yes",
+        Lookup::Absent => "no",
+        Lookup::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_is_not_repeated_whole() {
+        let error = parse_name("create", &"ü".repeat(300)).expect_err("too long").to_string();
+        assert!(error.chars().count() < 300 && error.contains("600 bytes"), "{error}");
+    }
+
+    #[test]
+    fn only_an_absolute_path_is_told_to_the_engine() {
+        assert!(is_usable(Path::new("/mnt/a")));
+        assert!(!is_usable(Path::new("")) && !is_usable(Path::new("mnt/a")));
+    }
+}

@@ -1,0 +1,184 @@
+//! Images as block devices: which mappers there are, and which of the devices here are ours.
+//!
+//! What is mapped is read from the kernel and from `/proc`, never remembered. The files below the
+//! state folder only say which of those devices are ours, and stand with the boot ID, because the
+//! numbers of devices and clients start again with each boot.
+
+mod fuse;
+mod krbd;
+mod nbd;
+mod record;
+
+use std::path::Path;
+
+use super::kernel::Call;
+use super::linux::LinuxSystem;
+use super::{
+    DeviceNumber, Holder, MapRequest, MappedDevice, MapperSupport, Mappers, Result,
+    SystemErrorKind, holders,
+};
+use crate::deadline::Deadline;
+use crate::volume::{ImageSpec, MapperKind};
+
+type KindResult<T> = std::result::Result<T, SystemErrorKind>;
+
+impl Mappers for LinuxSystem {
+    fn supported(&self) -> Vec<MapperSupport> {
+        let missing = |mapper| match mapper {
+            MapperKind::Krbd => self.krbd_missing(),
+            MapperKind::Nbd => self.nbd_missing(),
+            MapperKind::Fuse => self.fuse_missing(),
+        };
+        let all = MapperKind::ALL.iter().copied();
+        all.map(|mapper| MapperSupport { mapper, missing: missing(mapper) }).collect()
+    }
+
+    fn carried_features(&self, mapper: MapperKind) -> Option<Vec<String>> {
+        match mapper {
+            MapperKind::Krbd => Some(krbd::features()),
+            MapperKind::Nbd | MapperKind::Fuse => None,
+        }
+    }
+
+    fn map(&self, request: &MapRequest, deadline: &Deadline) -> Result<MappedDevice> {
+        let mapped = match request.mapper {
+            MapperKind::Krbd => self.map_krbd(request, deadline),
+            MapperKind::Nbd => self.map_nbd(request, deadline),
+            MapperKind::Fuse => self.map_fuse(request, deadline),
+        };
+        let step = || format!("map {} by {}", request.image, request.mapper);
+        mapped.map_err(|kind| kind.during(step()))
+    }
+
+    fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        let unmapped = match device.mapper {
+            MapperKind::Krbd => self.unmap_krbd(device, deadline),
+            MapperKind::Nbd => self.unmap_nbd(device, deadline),
+            MapperKind::Fuse => self.unmap_fuse(device, deadline),
+        };
+        let step = || format!("unmap {} ({})", device.image, device.device.display());
+        unmapped.map_err(|kind| kind.during(step()))
+    }
+
+    fn mapped(&self) -> Result<Vec<MappedDevice>> {
+        let all = || -> KindResult<Vec<MappedDevice>> {
+            let mut all = self.mapped_krbd()?;
+            all.extend(self.mapped_nbd()?);
+            all.extend(self.mapped_fuse()?);
+            Ok(all)
+        };
+        all().map_err(|kind| kind.during("list the mapped devices"))
+    }
+
+    fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        let refreshed = match device.mapper {
+            MapperKind::Krbd => self.refresh_krbd(device, deadline),
+            // rbd-nbd watches the image and sets the device's size itself.
+            MapperKind::Nbd => Ok(()),
+            MapperKind::Fuse => self.refresh_fuse(device, deadline),
+        };
+        let step = || format!("refresh the size of {}", device.device.display());
+        refreshed.map_err(|kind| kind.during(step()))
+    }
+}
+
+impl LinuxSystem {
+    /// Waits for the node of a new device, and for it to have a size.
+    fn wait_for_device(&self, device: &Path, deadline: &Deadline) -> KindResult<()> {
+        let step = std::time::Duration::from_millis(10);
+        while !device.exists() {
+            if !deadline.wait(step) {
+                return Err(SystemErrorKind::Missing {
+                    what: format!("the node {}", device.display()),
+                    advice: "mount devtmpfs on /dev, or run udev".to_owned(),
+                });
+            }
+        }
+        let size: u64 = self.kernel().call(&Call::Size { device: device.to_owned() }, deadline)?;
+        if size > 0 { Ok(()) } else { Err(SystemErrorKind::Refused("its size is 0".to_owned())) }
+    }
+
+    /// Who holds a device: mounts in any namespace, and devices on top of it.
+    fn device_holders(&self, number: DeviceNumber, device: &Path) -> Vec<Holder> {
+        let mut found = holders::find(number, Path::new("/nowhere")).unwrap_or_default();
+        let name = device.file_name().unwrap_or_default();
+        let above = Path::new("/sys/class/block").join(name).join("holders");
+        let above = std::fs::read_dir(above).into_iter().flatten().flatten();
+        found.extend(above.map(|entry| Holder {
+            pid: 0,
+            command: "a device on top of it".to_owned(),
+            target: Path::new("/dev").join(entry.file_name()),
+        }));
+        found.extend(holders::with_open_files(device));
+        found
+    }
+}
+
+/// The number of a block device, by sysfs.
+fn number_of(device: &Path) -> Option<DeviceNumber> {
+    let path = Path::new("/sys/class/block").join(device.file_name()?).join("dev");
+    let text = std::fs::read_to_string(path).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
+}
+
+/// Is the device for reading only, by sysfs?
+fn is_read_only(device: &Path) -> bool {
+    let path = Path::new("/sys/class/block").join(device.file_name().unwrap_or_default());
+    std::fs::read_to_string(path.join("ro")).is_ok_and(|text| text.trim() == "1")
+}
+
+/// Can the kernel load the module, or has it already?
+fn has_module(name: &str) -> bool {
+    if Path::new("/sys/module").join(name).is_dir() {
+        return true;
+    }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let folder = Path::new("/lib/modules").join(release.trim());
+    let lists = ["modules.dep", "modules.builtin"].map(|list| folder.join(list));
+    let texts = lists.iter().filter_map(|list| std::fs::read_to_string(list).ok());
+    let file = format!("/{name}.ko");
+    texts.into_iter().any(|text| text.lines().any(|line| names_module(line, &file)))
+}
+
+fn names_module(line: &str, file: &str) -> bool {
+    line.split(':').next().is_some_and(|module| module.contains(file))
+}
+
+/// What a mapper lacks: the first of the programs, then the kernel's part.
+fn missing(system: &LinuxSystem, programs: &[&str], kernel: Option<String>) -> Option<String> {
+    let found = programs.iter().map(|program| system.programs().find(program));
+    let absent = found.filter_map(|result| result.err().map(|kind| kind.to_string())).next();
+    absent.or(kernel)
+}
+
+/// `pool/namespace/image` as a file's name, for people to recognise.
+fn file_name(image: &ImageSpec) -> String {
+    const LONGEST: usize = 160;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let text = image.to_string().replace('/', ":");
+    let escaped: String =
+        text.chars().map(|c| if plain(c) || c == ':' { c } else { '%' }).collect();
+    escaped.chars().take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_found_in_the_lists_of_the_kernel() {
+        let dep = "kernel/drivers/block/rbd.ko.xz: kernel/net/ceph/libceph.ko.xz";
+        assert!(names_module(dep, "/rbd.ko"));
+        assert!(!names_module(dep, "/libceph.ko"));
+        assert!(!names_module("kernel/drivers/block/xrbd.ko:", "/rbd.ko"));
+    }
+
+    #[test]
+    fn a_file_name_has_no_slash_and_an_end() {
+        let long = "x".repeat(300);
+        let name = |text: &str| file_name(&text.parse().expect("a spec"));
+        assert_eq!(name("rbd/docker/pg data"), "rbd:docker:pg%data");
+        assert_eq!(name(&format!("rbd/{long}")).len(), 160);
+    }
+}

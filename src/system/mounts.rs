@@ -1,0 +1,153 @@
+//! Mounts in our own namespace, made and undone in children.
+
+use std::path::Path;
+
+use super::command::io;
+use super::kernel::{Call, errno};
+use super::linux::LinuxSystem;
+use super::mountinfo::{self, Entry};
+use super::{DeviceNumber, Holder, Mount, MountRequest, Mounts, Result, SystemErrorKind, holders};
+use crate::deadline::Deadline;
+
+/// Options of mount(8) that are bits of mount(2), and whether they set or clear the bit.
+const FLAGS: &[(&str, u64, bool)] = &[
+    ("ro", libc::MS_RDONLY, true),
+    ("rw", libc::MS_RDONLY, false),
+    ("nosuid", libc::MS_NOSUID, true),
+    ("suid", libc::MS_NOSUID, false),
+    ("nodev", libc::MS_NODEV, true),
+    ("dev", libc::MS_NODEV, false),
+    ("noexec", libc::MS_NOEXEC, true),
+    ("exec", libc::MS_NOEXEC, false),
+    ("sync", libc::MS_SYNCHRONOUS, true),
+    ("async", libc::MS_SYNCHRONOUS, false),
+    ("dirsync", libc::MS_DIRSYNC, true),
+    ("noatime", libc::MS_NOATIME, true),
+    ("atime", libc::MS_NOATIME, false),
+    ("nodiratime", libc::MS_NODIRATIME, true),
+    ("diratime", libc::MS_NODIRATIME, false),
+    ("relatime", libc::MS_RELATIME, true),
+    ("strictatime", libc::MS_STRICTATIME, true),
+    ("lazytime", libc::MS_LAZYTIME, true),
+    ("silent", libc::MS_SILENT, true),
+];
+
+/// Options that mean something to mount(8), systemd or fstab, and nothing to the kernel.
+const IGNORED: &[&str] = &["defaults", "_netdev", "nofail", "auto", "noauto", "user", "nouser"];
+
+/// Options that would make another thing of it than a mount of the device.
+const REFUSED: &[&str] = &["bind", "rbind", "move", "remount", "loop"];
+
+impl Mounts for LinuxSystem {
+    fn mount(&self, request: &MountRequest, deadline: &Deadline) -> Result<()> {
+        let (device, target) = (&request.device, &request.target);
+        let step = || format!("mount {} at {}", device.display(), target.display());
+        let mount = || -> std::result::Result<(), SystemErrorKind> {
+            let (flags, data) = split_options(&request.options, request.read_only)?;
+            if own()?.iter().any(|entry| entry.mount.target == *target) {
+                return Err(SystemErrorKind::Refused("something is mounted there".to_owned()));
+            }
+            let call = Call::Mount {
+                device: device.clone(),
+                target: target.clone(),
+                fs_type: request.fs_type.to_string(),
+                flags,
+                data,
+            };
+            self.kernel().call(&call, deadline)
+        };
+        mount().map_err(|kind| kind.during(step()))
+    }
+
+    fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()> {
+        let call = Call::Unmount { target: target.to_owned(), lazy: false };
+        let done: std::result::Result<(), _> = self.kernel().call(&call, deadline);
+        done.map_err(|kind| {
+            let kind = match errno(&kind) {
+                Some(libc::EBUSY) => SystemErrorKind::Busy(busy_with(target)),
+                _ => kind,
+            };
+            kind.during(format!("unmount {}", target.display()))
+        })
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>> {
+        let entries = own().map_err(|kind| kind.during("list the mounts"))?;
+        Ok(entries.into_iter().map(|entry| entry.mount).collect())
+    }
+
+    fn holders(&self, number: DeviceNumber, ours: &Path) -> Result<Vec<Holder>> {
+        let found = holders::find(number, ours);
+        found.map_err(|kind| kind.during(format!("look who holds {}", ours.display())))
+    }
+}
+
+/// The mounts of our own namespace.
+pub(super) fn own() -> std::result::Result<Vec<Entry>, SystemErrorKind> {
+    let path = Path::new("/proc/self/mountinfo");
+    Ok(mountinfo::parse(&std::fs::read(path).map_err(io(path))?))
+}
+
+/// Who keeps a mount of ours busy: open files below it, and mounts on folders in it.
+fn busy_with(target: &Path) -> Vec<Holder> {
+    let below = own().unwrap_or_default().into_iter().map(|entry| entry.mount.target);
+    let below = below.filter(|mounted| mounted != target && mounted.starts_with(target));
+    let mounted = below.map(|target| Holder { pid: 1, command: "a mount".to_owned(), target });
+    holders::with_open_files(target).into_iter().chain(mounted).collect()
+}
+
+fn split_options(
+    options: &[String],
+    read_only: bool,
+) -> std::result::Result<(u64, String), SystemErrorKind> {
+    let mut flags = 0;
+    let mut data = Vec::new();
+    let options = options.iter().flat_map(|option| option.split(','));
+    for option in options.map(str::trim).filter(|option| !option.is_empty()) {
+        if REFUSED.contains(&option) {
+            let text = format!("the mount option {option:?} is not for a volume");
+            return Err(SystemErrorKind::Refused(text));
+        }
+        match FLAGS.iter().find(|(name, ..)| *name == option) {
+            Some((_, bit, true)) => flags |= bit,
+            Some((_, bit, false)) => flags &= !bit,
+            None if IGNORED.contains(&option) || option.starts_with("x-") => {}
+            None => data.push(option),
+        }
+    }
+    let flags = if read_only { flags | libc::MS_RDONLY } else { flags };
+    Ok((flags, data.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(options: &[&str], read_only: bool) -> (u64, String) {
+        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+        split_options(&options, read_only).expect("allowed options")
+    }
+
+    #[test]
+    fn words_become_bits_and_the_rest_is_for_the_file_system() {
+        let noatime_nodev = libc::MS_NOATIME | libc::MS_NODEV;
+        let cases: &[(&[&str], bool, (u64, &str))] = &[
+            (&[], false, (0, "")),
+            (&["noatime", "discard,nodev"], false, (noatime_nodev, "discard")),
+            (&["defaults", "_netdev", "x-systemd.automount", "nofail"], false, (0, "")),
+            (&["rw"], true, (libc::MS_RDONLY, "")),
+            (&["ro,rw"], false, (0, "")),
+            (&["data=ordered", "nouuid"], false, (0, "data=ordered,nouuid")),
+        ];
+        for (options, read_only, (flags, data)) in cases {
+            assert_eq!(split(options, *read_only), (*flags, (*data).to_owned()), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mount_of_the_device_is_refused() {
+        for option in REFUSED {
+            assert!(split_options(&[(*option).to_owned()], false).is_err(), "{option}");
+        }
+    }
+}

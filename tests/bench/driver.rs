@@ -1,0 +1,60 @@
+//! What the driver costs, beside the same work by hand, in one run and on one cluster.
+//!
+//! Prints medians and the ratio by hand / driver: above 1 the driver is faster. `tests/bench/run`
+//! starts the cluster; every figure is of a release build, through the daemon's real socket.
+
+#![allow(missing_docs, reason = "a program for people")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
+#[allow(dead_code, reason = "shared with the tests, which use all of it")]
+#[path = "../it/support/daemon.rs"]
+mod daemon;
+
+mod by_hand;
+mod catalog;
+mod control;
+mod data;
+mod idle;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Times by the name of what was timed.
+#[derive(Debug, Default)]
+pub(crate) struct Times(BTreeMap<&'static str, Vec<Duration>>);
+
+impl Times {
+    /// Does it, and takes its time.
+    pub(crate) fn take<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.0.entry(what).or_default().push(start.elapsed());
+        result
+    }
+
+    /// The median of what was timed, in milliseconds.
+    pub(crate) fn median(&self, what: &str) -> Option<f64> {
+        let mut times = self.0.get(what)?.clone();
+        times.sort_unstable();
+        Some(times[times.len() / 2].as_secs_f64() * 1e3)
+    }
+}
+
+/// A number from the environment.
+pub(crate) fn setting(name: &str, default: u32) -> u32 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn main() {
+    let lab = daemon::Lab::of_environment();
+    let volumes = setting("DOCKER_CEPH_BENCH_VOLUMES", 20);
+    let mut driver = daemon::Daemon::new(&lab);
+    driver.start();
+    idle::report(&driver);
+    let ours = control::measure(&driver, volumes);
+    let by_hand = by_hand::measure(&lab, volumes);
+    control::report(&ours, &by_hand, volumes);
+    data::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
+    catalog::report(&lab, &driver, 10_000);
+    driver.stop();
+}

@@ -1,0 +1,263 @@
+//! A service whose volumes do what the first word of their names says.
+
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use docker_volume_ceph::deadline::Deadline;
+use docker_volume_ceph::protocol::Verbs;
+use docker_volume_ceph::service::{
+    Created, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Options, Rebuilt,
+    Resized, Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
+};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, MountId, RemovePolicy, VolumeName};
+use jiff::Timestamp;
+
+/// The fake. Its calls are written down in the order in which they began.
+#[derive(Debug, Default)]
+pub struct Fake {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    calls: Vec<String>,
+    gate_open: bool,
+    at_once: usize,
+    most_at_once: usize,
+}
+
+impl Fake {
+    /// Lets every `gated-…` call end, now and from now on.
+    pub fn open_gate(&self) {
+        self.seen.lock().unwrap().gate_open = true;
+        self.changed.notify_all();
+    }
+
+    /// The calls so far, as `op volume …`.
+    pub fn calls(&self) -> Vec<String> {
+        self.seen.lock().unwrap().calls.clone()
+    }
+
+    /// The most calls of `gated-…` volumes that were under way at one moment.
+    pub fn most_at_once(&self) -> usize {
+        self.seen.lock().unwrap().most_at_once
+    }
+
+    /// Waits until `call` has begun `times` times.
+    pub async fn until(&self, call: &str, times: usize) {
+        let limit = Instant::now() + Duration::from_secs(10);
+        while self.calls().iter().filter(|seen| *seen == call).count() < times {
+            assert!(Instant::now() < limit, "no {times} of {call:?} in {:?}", self.calls());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn begin(&self, call: String) {
+        self.seen.lock().unwrap().calls.push(call);
+    }
+
+    fn wait_at_gate(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.at_once += 1;
+        seen.most_at_once = seen.most_at_once.max(seen.at_once);
+        self.changed.notify_all();
+        while !seen.gate_open {
+            seen = self.changed.wait(seen).unwrap();
+        }
+        seen.at_once -= 1;
+    }
+
+    fn act(&self, op: &'static str, name: &VolumeName, rest: &str, by: &Deadline) -> Result<()> {
+        self.begin(format!("{op} {name} {rest}").trim_end().to_owned());
+        let error = |kind, cause: &str| Err(VolumeError::new(op, name, kind, cause));
+        match name.as_str().split('-').next().unwrap_or_default() {
+            "gated" => self.wait_at_gate(),
+            "waits" => {
+                while by.wait(Duration::from_secs(60)) {}
+                return error(ErrorKind::Unavailable, "the cluster did not answer");
+            }
+            "panics" => panic!("{name} was told to"),
+            "absent" => return error(ErrorKind::NotFound, "no such volume"),
+            "taken" => return error(ErrorKind::AlreadyExists, "it has other options"),
+            "busy" => return error(ErrorKind::InUse, "volume is in use by 2 mounts on this host"),
+            "away" => return error(ErrorKind::Unavailable, "the cluster cannot be reached"),
+            "full" => return error(ErrorKind::NoSpace, "the pool is full"),
+            "broken" => return error(ErrorKind::Internal, "map: sysfs: Input/output error"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn created(name: &VolumeName) -> Created {
+    if name.as_str().starts_with("there") { Created::AlreadyThere } else { Created::Created }
+}
+
+fn mountpoint(name: &VolumeName) -> PathBuf {
+    PathBuf::from(format!("/mnt/ceph/{name}"))
+}
+
+fn moment() -> Timestamp {
+    "2026-11-21T20:52:03.123456Z".parse().unwrap()
+}
+
+/// A volume with everything that a view can have.
+pub fn view(name: &VolumeName) -> VolumeView {
+    let holder = HolderView {
+        host: "node-a".into(),
+        address: Some("192.0.2.7:0/123456".into()),
+        since: moment(),
+        here: true,
+    };
+    let status = Status {
+        kind: "rbd".into(),
+        state: "mounted".into(),
+        pool: "rbd".into(),
+        namespace: "docker".into(),
+        image: name.to_string(),
+        size: ByteSize::gib(10),
+        used: Some(ByteSize::mib(300)),
+        file_system: Some("ext4".into()),
+        options: Options::from([("size".into(), "10G".into())]),
+        device: Some("/dev/rbd0".into()),
+        mapper: Some("krbd".into()),
+        holder: Some(holder),
+        readers: Vec::new(),
+        mounts: vec!["m1".into()],
+        last_error: None,
+        warnings: Vec::new(),
+        as_of: None,
+    };
+    VolumeView { name: name.clone(), mountpoint: mountpoint(name), created: moment(), status }
+}
+
+impl Verbs for Fake {
+    fn create(&self, name: &VolumeName, options: &Options, by: &Deadline) -> Result<Created> {
+        self.act("create", name, &format!("{options:?}"), by).map(|()| created(name))
+    }
+
+    fn remove(&self, name: &VolumeName, policy: Option<RemovePolicy>, by: &Deadline) -> Result<()> {
+        self.act("remove", name, policy.map_or("", RemovePolicy::as_str), by)
+    }
+
+    fn mount(&self, name: &VolumeName, id: &MountId, by: &Deadline) -> Result<Mounted> {
+        self.act("mount", name, id.as_str(), by)?;
+        let known = name.as_str().contains("known");
+        let nowhere = name.as_str().starts_with("nowhere");
+        let mountpoint = if nowhere { PathBuf::new() } else { mountpoint(name) };
+        Ok(Mounted { mountpoint, added: !known })
+    }
+
+    fn unmount(&self, name: &VolumeName, id: &MountId, _: &Deadline) -> Result<()> {
+        self.begin(format!("unmount {name} {id}"));
+        Ok(())
+    }
+
+    fn get(&self, name: &VolumeName) -> Lookup {
+        self.begin(format!("get {name}"));
+        match name.as_str().split('-').next().unwrap_or_default() {
+            "absent" => Lookup::Absent,
+            "unknown" => Lookup::Unknown,
+            "panics" => panic!("{name} was told to"),
+            "gated" => {
+                self.wait_at_gate();
+                Lookup::Absent
+            }
+            _ => Lookup::Found(Box::new(view(name))),
+        }
+    }
+
+    fn list(&self) -> Vec<Listed> {
+        let name = |name: &str| -> VolumeName { name.parse().unwrap() };
+        let listed = |name: VolumeName| Listed { mountpoint: mountpoint(&name), name };
+        ["pgdata", "web"].map(name).map(listed).into()
+    }
+
+    fn volumes(&self) -> Vec<VolumeView> {
+        vec![view(&"pgdata".parse().unwrap())]
+    }
+
+    fn inspect(&self, name: &VolumeName, by: &Deadline) -> Result<Inspection> {
+        self.act("inspect", name, "", by).map(|()| Inspection {
+            volume: view(name),
+            features: vec!["layering".into(), "exclusive-lock".into()],
+            image_id: "5e2d".into(),
+            stored: Some(ByteSize::mib(400)),
+            watchers: vec!["192.0.2.7:0/123456".into()],
+        })
+    }
+
+    fn resize(&self, name: &VolumeName, size: ByteSize, by: &Deadline) -> Result<Resized> {
+        self.act("resize", name, &size.bytes().to_string(), by).map(|()| Resized {
+            from: ByteSize::gib(10),
+            to: size,
+            file_system_grown: true,
+        })
+    }
+
+    fn trim(&self, name: &VolumeName, by: &Deadline) -> Result<ByteSize> {
+        self.act("trim", name, "", by).map(|()| ByteSize::mib(64))
+    }
+
+    fn protect(&self, name: &VolumeName, protected: bool, by: &Deadline) -> Result<()> {
+        self.act("protect", name, &protected.to_string(), by)
+    }
+
+    fn adopt(
+        &self,
+        name: &VolumeName,
+        image: &ImageSpec,
+        options: &Options,
+        by: &Deadline,
+    ) -> Result<Created> {
+        self.act("adopt", name, &format!("{image} {options:?}"), by).map(|()| created(name))
+    }
+
+    fn trash(&self, _: &Deadline) -> Result<Vec<Trashed>> {
+        Ok(vec![Trashed {
+            name: "old".into(),
+            id: "5e2d".into(),
+            pool: "rbd".into(),
+            namespace: "docker".into(),
+            deleted: moment(),
+            kept_until: moment(),
+        }])
+    }
+
+    fn undelete(
+        &self,
+        name: &str,
+        rename: Option<&VolumeName>,
+        by: &Deadline,
+    ) -> Result<VolumeName> {
+        let old: VolumeName = name.parse().unwrap();
+        self.act("undelete", &old, rename.map_or("", VolumeName::as_str), by)?;
+        Ok(rename.cloned().unwrap_or(old))
+    }
+
+    fn who(&self, name: &VolumeName, by: &Deadline) -> Result<Who> {
+        self.act("who", name, "", by).map(|()| Who {
+            name: name.clone(),
+            holder: view(name).status.holder,
+            readers: Vec::new(),
+            watchers: vec!["192.0.2.7:0/123456".into()],
+            mounts: vec!["m1".into()],
+            processes: Vec::new(),
+        })
+    }
+
+    fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {
+        Ok(Rebuilt { added: vec!["pgdata".into()], ..Rebuilt::default() })
+    }
+
+    fn doctor(&self, _: &Deadline) -> Vec<Finding> {
+        vec![Finding {
+            check: "cluster".into(),
+            verdict: Verdict::Ok,
+            detail: "reachable".into(),
+            advice: None,
+        }]
+    }
+}

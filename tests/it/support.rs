@@ -1,0 +1,3 @@
+//! What tests on real parts share.
+
+pub(crate) mod daemon;

@@ -1,0 +1,311 @@
+//! The real daemon as a child of the test, on a real cluster: started, asked over its socket,
+//! killed, started again, and what it left behind.
+//!
+//! Everything of a daemon (socket, state, mounts) lies in a temporary folder of its own, so what
+//! it left is whatever names that folder: mounts, loop devices, processes. The folder is only
+//! deleted when nothing is mounted below it: else the deletion would run through a volume.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long a daemon may take to answer its first call: an old watch or a slow machine included.
+const START: Duration = Duration::from_secs(30);
+
+/// How long a daemon may take to end when it is asked to.
+const STOP: Duration = Duration::from_secs(30);
+
+/// As long as the engine waits for a mount.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// A cluster that somebody has started, named by the environment.
+#[derive(Debug, Clone)]
+pub(crate) struct Lab(PathBuf);
+
+impl Lab {
+    /// The lab of `DOCKER_CEPH_LAB`.
+    ///
+    /// # Panics
+    /// Where there is none: a test that cannot run does not pass.
+    pub(crate) fn of_environment() -> Self {
+        let folder = std::env::var_os("DOCKER_CEPH_LAB").map(PathBuf::from);
+        let folder = folder.expect("DOCKER_CEPH_LAB names no lab: run it with make test T=ceph");
+        let lab = Self(folder);
+        assert!(lab.conf().exists(), "no cluster in {}", lab.0.display());
+        lab
+    }
+
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.0.join("cluster/ceph.conf")
+    }
+
+    pub(crate) fn keyring(&self) -> PathBuf {
+        self.0.join("cluster/ceph.client.docker.keyring")
+    }
+
+    /// What the stock `rbd` says of the home namespace, with the daemon's own key.
+    pub(crate) fn rbd(&self, arguments: &[&str]) -> String {
+        let mut command = timed(30, "rbd");
+        command.arg("--conf").arg(self.conf()).arg("--keyring").arg(self.keyring());
+        command.args(["--id", "docker", "--pool", "rbd", "--namespace", "docker"]).args(arguments);
+        let output = run(&mut command);
+        assert!(output.status.success(), "rbd {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("rbd prints text")
+    }
+}
+
+/// A daemon, running or not, and its folder.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    lab: Lab,
+    folder: Option<tempfile::TempDir>,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+/// What a daemon answers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reply {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// The body.
+    pub(crate) json: Value,
+}
+
+impl Reply {
+    /// No error, neither by the status nor by `Err`.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == 200 && self.error().is_empty()
+    }
+
+    /// The text of `Err`.
+    pub(crate) fn error(&self) -> &str {
+        self.json["Err"].as_str().unwrap_or_default()
+    }
+}
+
+impl Daemon {
+    /// A daemon with a new folder, not started yet.
+    pub(crate) fn new(lab: &Lab) -> Self {
+        // A socket's path has 107 bytes at most.
+        let folder = tempfile::Builder::new().prefix("docker-ceph-").tempdir_in("/tmp");
+        let folder = Some(folder.expect("a folder for the daemon"));
+        Self { lab: lab.clone(), folder, environment: Vec::new(), child: None }
+    }
+
+    /// A variable of its environment, from the next start on.
+    pub(crate) fn set_env(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// The folder in which everything of it lies.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.as_ref().expect("it is there until the drop").path()
+    }
+
+    /// Where its volumes are mounted.
+    pub(crate) fn mount_root(&self) -> PathBuf {
+        self.folder().join("volumes")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder().join("ceph.sock")
+    }
+
+    /// Starts it and waits for its first answer.
+    pub(crate) fn start(&mut self) {
+        assert!(self.child.is_none(), "it is running");
+        let log = File::options().create(true).append(true).open(self.folder().join("log"));
+        let log = log.expect("a log file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docker-ceph"));
+        command.arg("serve").arg("--ceph-conf").arg(self.lab.conf());
+        command.arg("--keyring").arg(self.lab.keyring());
+        command.args(["--client-id", "docker", "--pool", "rbd", "--namespace", "docker"]);
+        command.args(["--mapper", "fuse", "--reference-grace", "3s", "--log-level", "debug"]);
+        command.arg("--socket").arg(self.socket());
+        command.arg("--state-folder").arg(self.folder().join("run"));
+        command.arg("--cache-folder").arg(self.folder().join("lib"));
+        command.arg("--mount-root").arg(self.mount_root());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stderr(log.try_clone().expect("a log file")).stdout(log);
+        self.child = Some(command.spawn().expect("the daemon's program starts"));
+        let answered = within(START, || {
+            assert!(!self.is_over(), "it ended by itself:\n{}", self.log());
+            self.ask("Plugin.Activate", "", Duration::from_secs(5)).is_ok()
+        });
+        assert!(answered, "no answer after {START:?}:\n{}", self.log());
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
+    /// Has its process ended?
+    pub(crate) fn is_over(&mut self) -> bool {
+        let child = self.child.as_mut().expect("it was started");
+        child.try_wait().expect("a child of ours").is_some()
+    }
+
+    /// Kills it, as the kernel's OOM killer would.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().expect("it is running");
+        // It may have ended a moment ago.
+        drop(child.kill());
+        child.wait().expect("a child of ours");
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let child = self.child.as_ref().expect("it is running");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
+        kill(pid, Signal::SIGTERM).expect("a child of ours can be signalled");
+        assert!(within(STOP, || self.is_over()), "it does not stop:\n{}", self.log());
+        self.child.take().expect("it was running").wait().expect("a child of ours")
+    }
+
+    /// Makes a call of the volume protocol, such as `VolumeDriver.Mount`. An error where there is
+    /// no answer: the daemon is away, or closed the connection.
+    pub(crate) fn call(&self, verb: &str, body: &Value) -> io::Result<Reply> {
+        self.ask(verb, &body.to_string(), ANSWER)
+    }
+
+    fn ask(&self, verb: &str, body: &str, limit: Duration) -> io::Result<Reply> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
+        let length = body.len();
+        write!(
+            stream,
+            "POST /{verb} HTTP/1.1\r\nHost: \r\nConnection: close\r\n\
+             Accept: application/vnd.docker.plugins.v1.2+json\r\nContent-Length: {length}\r\n\r\n\
+             {body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
+    }
+
+    /// What it has logged, over all its starts: for messages of failed tests.
+    pub(crate) fn log(&self) -> String {
+        let log = fs::read_to_string(self.folder().join("log")).unwrap_or_default();
+        let tail = log.len().saturating_sub(20_000);
+        let tail = (tail..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or_default();
+        log[tail..].to_owned()
+    }
+
+    /// What there is of its making on this host: mounts, loop devices, processes.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let folder = self.folder().to_str().expect("the folder's path is text");
+        let mounts = mounts_below(folder).into_iter().map(|target| format!("mount {target}"));
+        let loops = loops_below(folder).into_iter().map(|device| format!("loop {device}"));
+        mounts.chain(loops).chain(processes_naming(folder)).collect()
+    }
+
+    /// Waits until nothing of its making is left, and says what is.
+    pub(crate) fn leftovers_after(&self, limit: Duration) -> Vec<String> {
+        within(limit, || self.leftovers().is_empty());
+        self.leftovers()
+    }
+
+    /// Takes down what a failed test has left, through the folder's own mounts and devices only.
+    fn clean_up(&self) {
+        let folder = self.folder().to_str().expect("the folder's path is text");
+        let (volumes, fuse): (Vec<String>, Vec<String>) = mounts_below(folder)
+            .into_iter()
+            .partition(|target| Path::new(target).starts_with(self.mount_root()));
+        for target in volumes.iter().rev() {
+            run(timed(20, "umount").arg("--lazy").arg(target));
+        }
+        for device in loops_below(folder) {
+            run(timed(20, "losetup").args(["--detach", &device]));
+        }
+        // Unmounting its file system ends the process behind it.
+        for target in fuse.iter().rev() {
+            run(timed(20, "umount").arg("--lazy").arg(target));
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        self.clean_up();
+        let folder = self.folder().to_str().expect("the folder's path is text").to_owned();
+        if !mounts_below(&folder).is_empty() {
+            let kept = self.folder.take().map(tempfile::TempDir::keep);
+            eprintln!("left as it is, for something is mounted below it: {kept:?}");
+        }
+    }
+}
+
+/// Tries until it is true or the time is over.
+pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A program that is killed after so many seconds.
+pub(crate) fn timed(seconds: u32, program: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &seconds.to_string(), program]).stdin(Stdio::null());
+    command
+}
+
+/// Runs a program to its end.
+pub(crate) fn run(command: &mut Command) -> Output {
+    command.output().expect("timeout(1) is there")
+}
+
+fn parse(answer: &str) -> Option<Reply> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Reply { status, json: serde_json::from_str(body).unwrap_or(Value::Null) })
+}
+
+fn mounts_below(folder: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("procfs is mounted");
+    let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
+    targets.filter(|target| target.starts_with(folder)).map(str::to_owned).collect()
+}
+
+fn loops_below(folder: &str) -> Vec<String> {
+    let devices = fs::read_dir("/sys/block").expect("sysfs is mounted").flatten();
+    let ours = devices.filter(|device| {
+        // The kernel answers this by itself; nothing touches the file, which may hang.
+        let backing = fs::read_to_string(device.path().join("loop/backing_file"));
+        backing.is_ok_and(|backing| backing.starts_with(folder))
+    });
+    ours.map(|device| format!("/dev/{}", device.file_name().to_string_lossy())).collect()
+}
+
+/// Processes with the folder in their arguments; the daemon itself is none of them.
+fn processes_naming(folder: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+    let named = processes.filter_map(|process| {
+        let arguments = fs::read(process.path().join("cmdline")).ok()?;
+        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        let daemon = arguments.contains(" serve ");
+        (arguments.contains(folder) && !daemon)
+            .then(|| format!("process {}: {arguments}", process.file_name().to_string_lossy()))
+    });
+    named.collect()
+}
