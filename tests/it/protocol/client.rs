@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use docker_volume_ceph::protocol::admin::{API, Kind};
 use docker_volume_ceph::protocol::client::{AdminClient, ClientError};
-use docker_volume_ceph::service::{Created, Options};
+use docker_volume_ceph::service::Created;
+use docker_volume_ceph::volume::Options;
 use docker_volume_ceph::volume::{ByteSize, RemovePolicy};
 use tempfile::TempDir;
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Created, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Options, Rebuilt,
-    Resized, Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Created, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Resized,
+    Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, MountId, RemovePolicy, VolumeName};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, MountId, Options, RemovePolicy, VolumeName};
 use jiff::Timestamp;
 
 /// The fake. Its calls are written down in the order in which they began.
