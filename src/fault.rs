@@ -97,12 +97,21 @@ pub struct FaultPlan {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     rules: Vec<Rule>,
+    /// What happens elsewhere just before a call, counted overall.
+    meanwhile: Option<(u64, Box<dyn FnOnce() + Send>)>,
     counts: HashMap<&'static str, u64>,
     calls: Vec<&'static str>,
     dead: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (rules, calls) = (&self.rules, &self.calls);
+        f.debug_struct("State").field("rules", rules).field("calls", calls).finish_non_exhaustive()
+    }
 }
 
 impl FaultPlan {
@@ -142,6 +151,13 @@ impl FaultPlan {
         let mut state = self.state();
         let dead = state.dead;
         *state = State { rules, dead, ..State::default() };
+    }
+
+    /// Does something just before the `nth` call from now, whatever its name: what another host
+    /// does while this one is between two of its steps.
+    pub fn meanwhile(&self, nth: u64, what: impl FnOnce() + Send + 'static) {
+        self.arm(Vec::new());
+        self.state().meanwhile = Some((nth, Box::new(what)));
     }
 
     /// The calls since the last [`FaultPlan::arm`], in order.
@@ -208,6 +224,11 @@ impl FaultPlan {
         *count += 1;
         let of_this_name = *count;
         let overall = state.calls.len() as u64;
+        if let Some((_, what)) = state.meanwhile.take_if(|(nth, _)| *nth == overall) {
+            drop(state);
+            what();
+            state = self.state();
+        }
         let met = |rule: &&Rule| {
             let count = if rule.call == "*" { overall } else { of_this_name };
             let named = rule.call == "*" || rule.call == call;
@@ -339,6 +360,7 @@ impl FromStr for Rule {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
 mod tests {
     use super::*;
 

@@ -2,6 +2,7 @@
 //! is which.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     missing_debug_implementations,
     missing_docs,
@@ -12,8 +13,6 @@
 mod ceph;
 mod ceph_mapper;
 mod cli;
-#[cfg(feature = "failpoints")]
-mod crash;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;

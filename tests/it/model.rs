@@ -12,7 +12,9 @@
 //! sequence; it becomes a test of its own here, not a line in a file of seeds.
 
 mod faults;
+mod meanwhile;
 mod reference;
+mod simulation;
 mod situations;
 mod verb;
 mod world;
@@ -22,6 +24,7 @@ use docker_volume_ceph::volume::{ByteSize, MapperKind};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
+use crate::support::repeats;
 use reference::HOSTS;
 use verb::Verb;
 use world::World;
@@ -289,13 +292,11 @@ fn pick<T>(mut from: Vec<T>, which: u8) -> Option<T> {
 
 /// So many cases, times `DOCKER_CEPH_REPEATS`.
 fn cases(few: u32) -> Config {
-    let repeats = std::env::var("DOCKER_CEPH_REPEATS").ok().map(|text| text.parse::<u32>());
-    let repeats = repeats.map_or(1, |count| count.expect("DOCKER_CEPH_REPEATS is a number"));
-    Config { cases: few * repeats, failure_persistence: None, ..Config::default() }
+    Config { cases: few * repeats(), failure_persistence: None, ..Config::default() }
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(cases(50))]
 
     #[test]
     fn verbs_in_any_order_do_what_a_user_expects(

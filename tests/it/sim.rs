@@ -21,7 +21,6 @@ mod cluster;
 mod content;
 mod host;
 mod kernel;
-mod promises;
 
 pub(crate) use client::SimClient;
 pub(crate) use cluster::SimCluster;

@@ -32,15 +32,15 @@ pub(super) fn at_call(fault: Fault, nth: u64) -> Rule {
     Rule { fault, call: "*".to_owned(), nth, onwards: false }
 }
 
-fn create() -> Verb {
+pub(super) fn create() -> Verb {
     Verb::Create { name: "v".to_owned(), size: ByteSize::gib(1) }
 }
 
-fn mount(id: &str) -> Verb {
+pub(super) fn mount(id: &str) -> Verb {
     Verb::Mount { name: "v".to_owned(), id: id.to_owned() }
 }
 
-fn unmount(id: &str) -> Verb {
+pub(super) fn unmount(id: &str) -> Verb {
     Verb::Unmount { name: "v".to_owned(), id: id.to_owned() }
 }
 
@@ -53,7 +53,7 @@ fn foreign() -> ImageSpec {
     Location::new("rbd", "other").image("v")
 }
 
-fn remove() -> Verb {
+pub(super) fn remove() -> Verb {
     Verb::Remove { name: "v".to_owned() }
 }
 

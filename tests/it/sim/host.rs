@@ -117,11 +117,6 @@ impl SimHost {
         }
     }
 
-    /// Is this container running?
-    pub(crate) fn runs(&self, id: &str) -> bool {
-        self.kernel().containers.contains_key(id)
-    }
-
     /// A container writes a record and syncs it. False where the write failed.
     pub(crate) fn write_in(&self, id: &str, record: Record) -> bool {
         let kernel = self.kernel();

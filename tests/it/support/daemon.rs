@@ -129,7 +129,7 @@ impl Daemon {
         command.arg("serve").arg("--ceph-conf").arg(self.lab.conf());
         command.arg("--keyring").arg(self.lab.keyring());
         command.args(["--client-id", "docker", "--pool", "rbd", "--namespace", "docker"]);
-        command.args(["--mapper", "fuse", "--reference-grace", "3s", "--log-level", "debug"]);
+        command.args(["--mapper", "fuse", "--reference-grace", "120s", "--log-level", "debug"]);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-folder").arg(self.folder().join("run"));
         command.arg("--cache-folder").arg(self.folder().join("lib"));

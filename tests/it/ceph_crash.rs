@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, Lab, Reply, within};
+use crate::support::repeats;
 
 /// How many calls of a verb are tried in a short run, for each of before and after.
 const FEW: usize = 3;
@@ -234,9 +235,7 @@ fn read_data(folder: &Path) -> String {
 
 /// The calls to crash at: all, or a few with the first and the last.
 fn chosen(count: usize) -> Vec<usize> {
-    let repeats = std::env::var("DOCKER_CEPH_REPEATS").ok();
-    let all = repeats.is_some_and(|text| text.parse::<u32>().is_ok_and(|repeats| repeats > 1));
-    if all || count <= FEW {
+    if repeats() > 1 || count <= FEW {
         return (1..=count).collect();
     }
     (0..FEW).map(|step| 1 + step * (count - 1) / (FEW - 1)).collect()

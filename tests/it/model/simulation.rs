@@ -13,7 +13,7 @@ use docker_volume_ceph::system::{
 };
 use docker_volume_ceph::volume::{ByteSize, FsType, ImageSpec, Location, MapperKind};
 
-use super::{SimCluster, SimHost};
+use crate::sim::{SimCluster, SimHost};
 
 const AT: &str = "/volumes/v";
 
