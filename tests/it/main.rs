@@ -13,6 +13,7 @@
 mod ceph;
 mod ceph_mapper;
 mod cli;
+mod log;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;
