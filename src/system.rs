@@ -202,9 +202,10 @@ pub trait Filesystems: Send + Sync {
     /// mount). An error where a person has to look.
     fn check(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<()>;
 
-    /// Grows the file system to the device's size; nothing to do is success. Where nothing is
-    /// mounted at `mountpoint`, ext4 grows all the same; XFS only grows while it is mounted.
-    /// `Refused` where ext4 cannot grow while mounted, and will if asked again before the mount.
+    /// Grows the file system to the device's size; nothing to do is success. To be asked before and
+    /// after a mount: file systems grow while they are mounted, except ext4 where this process may
+    /// not do that (the capability `SYS_RESOURCE`), which then grows before. `Refused` where a
+    /// mounted one has to wait for that.
     fn grow(
         &self,
         device: &Path,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{Held, Verdict, judge};
 use super::references::{Phase, Reference};
@@ -206,7 +206,10 @@ impl Service {
             .filter(|address| !known(address))
             .collect();
         // A reader that is just attaching watches for a moment before its address is recorded.
-        let attaching = record.readers.iter().any(|reader| reader.address.is_none());
+        let young = |reader: &Claim| {
+            Timestamp::now().duration_since(reader.since) < SignedDuration::from_mins(2)
+        };
+        let attaching = record.readers.iter().any(|r| r.address.is_none() && young(r));
         if writers.is_empty() || attaching {
             return Ok(Verdict::Free);
         }
@@ -280,10 +283,12 @@ impl Service {
         if record.is_read_only() {
             return Ok(());
         }
-        let changed = self.change(verb, |record| {
-            Some(Record { formatted: true, size: report.size, ..record.clone() })
-        })?;
-        self.describe(verb, &changed)
+        let found =
+            |record: &Record| Record { formatted: true, size: report.size, ..record.clone() };
+        // The description first: a crash in between is met by the next mount, which comes here
+        // again for as long as the record does not say it.
+        self.describe(verb, &found(record))?;
+        self.change(verb, |record| Some(found(record))).map(drop)
     }
 
     /// Docker's Unmount. An unknown ID is success; the volume is torn down when no ID and no other

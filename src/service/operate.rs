@@ -1,8 +1,10 @@
 //! What operators do to volumes: grow, trim, protect.
 
+use std::path::Path;
+
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Resized, Result, Service, Verb};
-use crate::backend::BackendError;
+use crate::backend::{Attachment, BackendError};
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
 use crate::system::SystemErrorKind;
@@ -34,21 +36,25 @@ impl Service {
         let mounted = self.references.get(name).filter(|r| r.phase == Phase::Mounted);
         let file_system_grown = match mounted {
             Some(Reference { attachment: Some(attachment), target, read_only: false, .. }) => {
-                match self.backend.grow(&attachment.device, &target, deadline) {
-                    Ok(()) => true,
-                    // Not while it is mounted, on this host; the image has its size all the same.
-                    Err(BackendError::System(error))
-                        if matches!(error.kind, SystemErrorKind::Refused(_)) =>
-                    {
-                        tracing::warn!(volume = %name, %error, "file system not grown yet");
-                        false
-                    }
-                    Err(error) => return Err(self.failed(verb, error)),
-                }
+                self.grow_mounted(verb, &attachment, &target)?
             }
             _ => false,
         };
         Ok(Resized { from, to: size, file_system_grown })
+    }
+
+    /// False where this host cannot grow it while it is mounted.
+    fn grow_mounted(&self, verb: Verb<'_>, attachment: &Attachment, target: &Path) -> Result<bool> {
+        match self.backend.grow(&attachment.device, target, verb.deadline) {
+            Ok(()) => Ok(true),
+            Err(BackendError::System(error))
+                if matches!(error.kind, SystemErrorKind::Refused(_)) =>
+            {
+                tracing::warn!(volume = %verb.name, %error, "the file system grows later");
+                Ok(false)
+            }
+            Err(error) => Err(self.failed(verb, error)),
+        }
     }
 
     fn check_growth(&self, verb: Verb<'_>, from: ByteSize, to: ByteSize) -> Result<()> {

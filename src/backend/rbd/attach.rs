@@ -52,6 +52,7 @@ impl Attaching for RbdBackend {
         let (fs_type, formatted) = self.filesystem(device, plan, deadline)?;
         if !plan.read_only {
             self.system.check(&device.device, fs_type, deadline)?;
+            self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
         }
         if fs_type == FsType::Ext4 && !plan.read_only && !formatted {
             // Now, because mounted it would grow only for a process with SYS_RESOURCE.
@@ -117,13 +118,15 @@ impl Attaching for RbdBackend {
 impl RbdBackend {
     /// The client instance behind a device: the kernel's word, or the one watcher that is new.
     fn address(&self, device: &MappedDevice, before: &[Watcher]) -> Result<Option<String>> {
-        if device.client_address.is_some() || device.read_only {
+        if device.client_address.is_some() {
             return Ok(device.client_address.clone());
         }
         let now = self.cluster.watchers(&device.image)?;
         let new: Vec<&Watcher> = now.iter().filter(|watcher| !before.contains(watcher)).collect();
         match new[..] {
             [watcher] => Ok(Some(watcher.address.clone())),
+            // Readers come and go together, and the kernel keeps no watch for one of its own.
+            _ if device.read_only => Ok(None),
             _ => Err(BackendError::Unsafe(format!(
                 "{} clients opened image {} while it was mapped, where one was expected; try again",
                 new.len(),
