@@ -110,15 +110,10 @@ impl Service {
                 .error(ErrorKind::AlreadyExists, "there is a volume of that name")
                 .advise(format!("bring it back under another: undelete {name} --as NEW")));
         }
-        let (location, description) = match self.newest_trashed(verb, name)? {
-            Some((at, image, description)) => {
-                let location = at.image(target.as_str());
-                let restored = self.backend.restore(&image.id, &location);
-                restored.map_err(|error| self.failed(verb, error))?;
-                (location, description)
-            }
-            // Restored by an attempt that died before it wrote the record?
-            None => self.unrecorded(verb, name, target)?,
+        // Restored by an attempt that died before it wrote the record?
+        let (location, description) = match self.unrecorded(name, target) {
+            Some(found) => found,
+            None => self.restore_newest(verb, name, target)?,
         };
         let record = Record { location, state: RecordState::Ready, ..description.record };
         self.describe(verb, &record)?;
@@ -129,6 +124,22 @@ impl Service {
                 Err(verb.error(ErrorKind::AlreadyExists, "the name was taken at the same time"))
             }
         }
+    }
+
+    fn restore_newest(
+        &self,
+        verb: Verb<'_>,
+        name: &VolumeName,
+        target: &VolumeName,
+    ) -> Result<(ImageSpec, Description)> {
+        let (at, image, description) = self.newest_trashed(verb, name)?.ok_or_else(|| {
+            verb.error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
+                .advise("see what it holds with: docker ceph ls --trash")
+        })?;
+        let location = at.image(target.as_str());
+        let restored = self.backend.restore(&image.id, &location);
+        restored.map_err(|error| self.failed(verb, error))?;
+        Ok((location, description))
     }
 
     fn newest_trashed(
@@ -153,19 +164,14 @@ impl Service {
 
     fn unrecorded(
         &self,
-        verb: Verb<'_>,
         name: &VolumeName,
         target: &VolumeName,
-    ) -> Result<(ImageSpec, Description)> {
+    ) -> Option<(ImageSpec, Description)> {
         let location = self.settings.home.image(target.as_str());
-        let text = self.backend.description(&location).ok().flatten();
-        let read = text.and_then(|text| serde_json::from_str::<Description>(&text).ok());
-        match read.filter(|description| description.name == *name || description.name == *target) {
-            Some(description) if !description.forgotten => Ok((location, description)),
-            _ => Err(verb
-                .error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
-                .advise("see what it holds with: docker ceph ls --trash")),
-        }
+        let text = self.backend.description(&location).ok().flatten()?;
+        let description: Description = serde_json::from_str(&text).ok()?;
+        let is_it = description.name == *name || description.name == *target;
+        (is_it && !description.forgotten).then_some((location, description))
     }
 
     /// Every image of ours in any trash that this client can see.
@@ -234,7 +240,14 @@ impl Service {
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         let verb = Verb::new("rebuild catalog", name, &deadline);
         let _guard = self.lock(verb)?;
-        let size = self.backend.info(location).map_err(|error| self.failed(verb, error))?.size;
+        let size = match self.backend.info(location) {
+            Ok(info) => info.size,
+            // Removed since it was listed.
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(self.failed(verb, error)),
+        };
         let record = Record { location: location.clone(), size, ..description.record.clone() };
         match self.insert(verb, &record) {
             Ok(_) => rebuilt.added.push(name.to_string()),

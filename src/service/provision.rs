@@ -177,19 +177,23 @@ impl Service {
         self.let_go(verb)?;
         // Letting go has changed the record.
         let entry = self.entry(verb)?;
-        self.refuse_used(verb, &entry.record)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
+        // To forget a reader of an image is nothing to the image's writer.
+        if policy != RemovePolicy::Keep || !entry.record.is_read_only() {
+            self.refuse_used(verb, &entry.record)?;
+        }
         if policy == RemovePolicy::Keep {
             return self.forget(verb, &entry);
         }
         let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
         removing.options.insert("on-remove".to_owned(), policy.to_string());
-        let entry = self
+        let marked = self
             .catalog
             .replace(name, &entry, &removing)
             .map_err(|error| self.failed(verb, error))?;
         self.known.note(name, Some(&removing));
-        self.finish_remove(verb, &entry).inspect_err(|_| self.revert_remove(verb, &entry))
+        self.finish_remove(verb, &marked)
+            .inspect_err(|_| self.revert_remove(verb, &marked, &entry.record))
     }
 
     /// Takes a `removing` record to its end; every step may have been done already.
@@ -224,17 +228,12 @@ impl Service {
     }
 
     /// A remove that was refused by the cluster has changed nothing.
-    fn revert_remove(&self, verb: Verb<'_>, entry: &Entry) {
-        let gone = |error: &BackendError| matches!(error, BackendError::Cluster(error) if error.kind == ClusterErrorKind::NotFound);
-        match self.backend.info(&entry.record.location) {
-            Err(error) if gone(&error) => return,
-            // In doubt it stays `removing`, and is finished later.
-            Err(_) => return,
-            Ok(_) => {}
-        }
-        let ready = Record { state: RecordState::Ready, ..entry.record.clone() };
-        if self.catalog.replace(verb.name, entry, &ready).is_ok() {
-            self.known.note(verb.name, Some(&ready));
+    fn revert_remove(&self, verb: Verb<'_>, marked: &Entry, before: &Record) {
+        // Where the image is gone, or in doubt, the record stays `removing`, and is finished later.
+        if self.backend.info(&before.location).is_ok()
+            && self.catalog.replace(verb.name, marked, before).is_ok()
+        {
+            self.known.note(verb.name, Some(before));
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::references::{Phase, Reference};
-use super::{Service, Verb};
+use super::{ErrorKind, Service, Verb};
 use crate::backend::Evidence;
+use crate::catalog::Entry;
 use crate::deadline::Deadline;
 use crate::system::MappedDevice;
 use crate::volume::{Description, RecordState, VolumeName};
@@ -189,7 +190,16 @@ impl Service {
         }
     }
 
-    /// Finishes removes and undoes creates that a dead daemon left, wherever it ran.
+    /// `Get` has told the engine of it, so it is finished; undone only where that cannot be.
+    fn settle_create(&self, verb: Verb<'_>, entry: &Entry) -> super::Result<()> {
+        match self.finish_create(verb, entry.clone()) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+            Err(_) => self.undo_create(verb, entry),
+        }
+    }
+
+    /// Finishes what a dead daemon left half-created or half-removed, wherever it ran.
     fn sweep(&self, deadline: &Deadline) {
         if !is_due(&mut self.observed().swept, SWEEP) {
             return;
@@ -202,7 +212,7 @@ impl Service {
             let done = match entry.record.state {
                 RecordState::Ready => continue,
                 RecordState::Removing => self.finish_remove(verb, entry),
-                RecordState::Creating if age > ABANDONED => self.undo_create(verb, entry),
+                RecordState::Creating if age > ABANDONED => self.settle_create(verb, entry),
                 RecordState::Creating => continue,
             };
             match done {
