@@ -155,7 +155,8 @@ pub trait Images: Send + Sync {
     /// The names of the images there.
     fn image_list(&self, at: &Location) -> Result<Vec<String>>;
 
-    /// Sets the image's size; never called to make it smaller.
+    /// Sets the image's size; `Invalid` if that would make it smaller. The image is open for
+    /// writing, and so watched by this client, until it returns.
     fn image_resize(&self, image: &ImageSpec, size: ByteSize) -> Result<()>;
 
     /// The bytes that the image takes in the cluster, before replication. Slow for large images
@@ -169,14 +170,15 @@ pub trait Images: Send + Sync {
     /// The value of a metadata key of the image.
     fn metadata_get(&self, image: &ImageSpec, key: &str) -> Result<Option<String>>;
 
-    /// Sets a metadata key of the image.
+    /// Sets a metadata key of the image, also while another host has it open or locked. Never a
+    /// watcher.
     fn metadata_set(&self, image: &ImageSpec, key: &str, value: &str) -> Result<()>;
 
     /// Who has the image open for writing; never this daemon's own control connection.
     fn watchers(&self, image: &ImageSpec) -> Result<Vec<Watcher>>;
 
     /// Moves the image to the trash, to be kept for `keep`. `NotFound` where it is gone,
-    /// `Busy` while it is watched.
+    /// `Busy` while it is watched; who opens it at this very moment keeps it open in the trash.
     fn trash_move(&self, image: &ImageSpec, keep: Duration) -> Result<()>;
 
     /// What the trash there holds.
@@ -188,7 +190,7 @@ pub trait Images: Send + Sync {
     /// Takes an image out of the trash, under `name`. `Exists` where that is taken.
     fn trash_restore(&self, at: &Location, id: &str, name: &str) -> Result<()>;
 
-    /// Deletes an image in the trash for good; refused before its time is over.
+    /// Deletes an image in the trash for good; `Busy` before its time is over.
     fn trash_remove(&self, at: &Location, id: &str) -> Result<()>;
 }
 
@@ -238,7 +240,8 @@ pub trait Monitor: Send + Sync {
     /// The pools' names.
     fn pools(&self) -> Result<Vec<String>>;
 
-    /// What a pool has room for. `NotFound` where there is none of that name.
+    /// What a pool has room for. `NotFound` where there is none of that name, `Unreachable` for
+    /// the first seconds of a new pool, of which the cluster has no figures.
     fn pool_usage(&self, pool: &str) -> Result<PoolUsage>;
 
     /// The RADOS namespaces of a pool that RBD knows of.

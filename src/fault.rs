@@ -360,6 +360,7 @@ impl FromStr for Rule {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's own file")]
 mod tests {
     use super::*;
 

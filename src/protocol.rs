@@ -226,7 +226,7 @@ impl Default for Limits {
             undo: Duration::from_secs(50),
             grace: Duration::from_secs(5),
             header: Duration::from_secs(60),
-            body: Duration::from_secs(10),
+            body: Duration::from_secs(5),
             body_size: 1 << 20,
             verbs_at_once: 384,
             stop_grace: Duration::from_secs(4),

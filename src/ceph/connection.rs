@@ -6,8 +6,7 @@
 //! blocklisted is dropped for a new one by its owner.
 //!
 //! Every call ends in time. librados itself has no limit for waiting for the newest map, which it
-//! also does by itself before it says that a pool is missing; so pools are looked up here first,
-//! and that wait happens on a thread of its own ([`Connection::catch_up`]).
+//! also does before it says that a pool is missing; so that wait happens on a thread of its own.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::path::Path;
@@ -59,8 +58,9 @@ const OPTIONS: [(&str, &str); 8] = [
     ("err_to_stderr", "false"),
     // "Removed" must not mean "in the trash", whatever `ceph.conf` says.
     ("rbd_move_to_trash_on_remove", "false"),
-    // Where librbd itself breaks the lock of a client that is gone, the fence must outlast it.
-    ("rbd_blocklist_expire_seconds", "31536000"),
+    // Anything else makes librbd 16 write a number that the monitors refuse (EINVAL), and so
+    // unable to remove or resize an image whose last holder was fenced or died.
+    ("rbd_blocklist_expire_seconds", "0"),
 ];
 
 impl Connection {
@@ -125,29 +125,46 @@ impl Connection {
         };
         let words = String::from_utf8_lossy(status.bytes()).trim().to_owned();
         check(code).map_err(|failure| {
-            let reply = Failure { message: words, ..failure.clone() };
-            if reply.message.is_empty() { failure } else { reply }
+            let silent = words.is_empty() || failure.kind == ClusterErrorKind::Unreachable;
+            if silent { failure } else { Failure { message: words, ..failure } }
         })?;
         Ok(output.bytes().to_vec())
     }
 
     /// A pool's number. `NotFound` only after the newest map was looked at.
+    ///
+    /// librados looks up an unknown name in the newest map, for which it waits without any limit.
+    /// So it is asked here only for names that its map has, or else on a thread of its own.
     pub(super) fn pool(self: &Arc<Self>, name: &str) -> Outcome<i64> {
         let text = c_string(name)?;
-        // SAFETY: the handle is connected, the name a C string. The result may need more than 32
-        // bits, and an error is a small negative number.
-        let look_up = || unsafe { rados_pool_lookup(self.handle.0, text.as_ptr()) };
-        let mut number = look_up();
-        if number == -i64::from(libc::ENOENT) {
-            self.catch_up()?;
-            number = look_up();
-        }
+        let connection = Arc::clone(self);
+        // SAFETY: the handle is connected and held alive by the closure, the name is a C string.
+        let look_up = move || unsafe { rados_pool_lookup(connection.handle.0, text.as_ptr()) };
+        let number = if self.knows_pool(name)? { look_up() } else { self.patiently(look_up)? };
         if number < 0 {
             let failure = Failure::of_errno(c_int::try_from(-number).unwrap_or(libc::EIO));
             let words = || format!("there is no pool {name:?}");
             return Err(failure.worded(ClusterErrorKind::NotFound, words));
         }
         Ok(number)
+    }
+
+    /// Is a pool of that name in the map that this client has?
+    fn knows_pool(&self, name: &str) -> Outcome<bool> {
+        let mut names = vec![0u8; 1024];
+        loop {
+            let (buffer, length) = (names.as_mut_ptr().cast(), names.len());
+            // SAFETY: the handle is connected, and the buffer as long as it is said to be. The
+            // result is the length that the whole list needs.
+            let needed = check(unsafe { rados_pool_list(self.handle.0, buffer, length) })?;
+            let needed = usize::try_from(needed).unwrap_or(0);
+            if needed <= length {
+                return Ok(names[..needed]
+                    .split(|byte| *byte == 0)
+                    .any(|of| of == name.as_bytes()));
+            }
+            names.resize(needed, 0);
+        }
     }
 
     /// A pool's name.
@@ -161,18 +178,24 @@ impl Connection {
     }
 
     /// Waits for the newest map of the cluster, for at most the monitors' time limit.
-    ///
-    /// The monitors are asked something cheap first, because librados waits for the map without
-    /// any limit: normally no thread is ever stuck in it, and one that is ends with the outage.
     pub(super) fn catch_up(self: &Arc<Self>) -> Outcome<()> {
-        command::ping(self)?;
         let connection = Arc::clone(self);
-        let wait = move || {
-            // SAFETY: the handle is connected, and held alive by this thread.
-            check(unsafe { rados_wait_for_latest_osdmap(connection.handle.0) })
-        };
+        // SAFETY: the handle is connected, and held alive by the closure.
+        let wait = move || unsafe { rados_wait_for_latest_osdmap(connection.handle.0) };
+        check(self.patiently(wait)?).map(drop)
+    }
+
+    /// What `work` returns, which may wait for the newest map and so for ever.
+    ///
+    /// The monitors are asked something cheap first: normally no thread gets stuck, and one that
+    /// does goes on when the outage ends.
+    fn patiently<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Outcome<T> {
+        command::ping(self)?;
         let limit = Duration::from_secs(whole_seconds(self.limits.monitor).max(1));
-        within(limit, wait).unwrap_or_else(|| Err(Failure::of_errno(libc::ETIMEDOUT))).map(drop)
+        within(limit, work).ok_or_else(|| Failure::of_errno(libc::ETIMEDOUT))
     }
 }
 

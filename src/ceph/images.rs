@@ -20,6 +20,11 @@ use super::{
 };
 use crate::volume::{ByteSize, ImageSpec, Location};
 
+/// The trash's object. Images are also removed by way of it; where it cannot be made, because the
+/// pool is full, librbd says that there is no such image. So it is made before the first image is,
+/// and a full pool can be cleared.
+const TRASH: &str = "rbd_trash";
+
 impl Images for RadosCluster {
     fn image_create(&self, image: &ImageSpec, layout: &ImageLayout) -> Result<()> {
         self.in_context(&image.location, "create image", image, |io| {
@@ -27,6 +32,7 @@ impl Images for RadosCluster {
             if let Some(pool) = &layout.data_pool {
                 io.connection.pool(pool)?;
             }
+            io.create(TRASH)?;
             directory::create(io, &image.image, layout)
                 .map_err(|failure| named(failure, io, &image.location, "image"))
                 .map_err(|failure| {
@@ -70,7 +76,7 @@ impl Images for RadosCluster {
     fn image_remove(&self, image: &ImageSpec) -> Result<()> {
         self.in_context(&image.location, "remove image", image, |io| {
             directory::remove(io, &image.image)
-                .map_err(|failure| named(failure, io, &image.location, "image"))
+                .map_err(|failure| really(failure, io, image))
                 .map_err(still_used)
         })
     }
@@ -100,7 +106,7 @@ impl Images for RadosCluster {
             }
             drop(open);
             directory::trash_move(io, &image.image, whole_seconds(keep))
-                .map_err(named)
+                .map_err(|failure| really(failure, io, image))
                 .map_err(still_used)
         })
     }
@@ -203,6 +209,18 @@ fn named(failure: Failure, io: &IoContext, at: &Location, what: &str) -> Failure
         return no_namespace(at);
     }
     failure.worded(ClusterErrorKind::NotFound, || format!("there is no such {what}"))
+}
+
+/// What an image's removal failed for, if librbd says that there is none: that is also what it
+/// says where it could not put the image into the trash.
+fn really(failure: Failure, io: &IoContext, image: &ImageSpec) -> Failure {
+    if failure.kind != ClusterErrorKind::NotFound {
+        return failure;
+    }
+    match header_of(io, image).and_then(|_| io.create(TRASH)) {
+        Ok(()) => Failure::unreadable("librbd does not find it, but it is there; try again"),
+        Err(failure) => failure,
+    }
 }
 
 /// Is it certain that there is no such namespace? Many keys may not look.

@@ -175,6 +175,14 @@ impl IoContext {
         Ok(bytes)
     }
 
+    /// Makes an empty object; one that is there stays as it is.
+    pub(super) fn create(&self, object: &str) -> Outcome<()> {
+        self.write(object, |op| {
+            // SAFETY: the operation is alive.
+            unsafe { rados_write_op_create(op, LIBRADOS_CREATE_IDEMPOTENT, null()) }
+        })
+    }
+
     /// A write that changes nothing of an object that must be there.
     pub(super) fn touch(&self, object: &str) -> Outcome<()> {
         self.write(object, |op| {

@@ -34,8 +34,10 @@ use crate::service::{Service, ServiceSettings};
 use crate::system::{LinuxSettings, LinuxSystem, System};
 use crate::volume::Location;
 
-/// How long the reconciler is waited for at a stop. What it leaves undone, the next start does.
-const LAST_RECONCILE: Duration = Duration::from_secs(5);
+/// How long the reconciler is waited for after the last request has ended. It was told to end at
+/// the signal; what it leaves undone, the next start does. Together with the time that requests
+/// are given, it is less than the 10 s after which the engine kills a managed plugin.
+const LAST_RECONCILE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
     let settings = settings::load(matches)?;
@@ -49,15 +51,15 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
         .enable_all()
         .build()
         .map_err(|error| failure("start the runtime", &error))?;
-    let stop = Stop::default();
-    let ended = reconcile_until(stop.clone(), Arc::clone(&service), &settings);
+    let no_more_reconciling = Stop::default();
+    let ended = reconcile_until(no_more_reconciling.clone(), Arc::clone(&service), &settings);
     let verbs = Arc::clone(&service) as Arc<_>;
     let served = runtime.block_on(async {
-        let shutdown = shutdown()?;
+        let shutdown = shutdown(no_more_reconciling.clone())?;
         tell_manager(&[NotifyState::Ready]);
-        serve(listeners, verbs, limits(&settings), stop.clone(), shutdown).await
+        serve(listeners, verbs, limits(&settings), Stop::default(), shutdown).await
     });
-    stop.stop();
+    no_more_reconciling.stop();
     // An error says that the reconciler has ended, which is what is waited for.
     let _ = ended.recv_timeout(LAST_RECONCILE);
     service.close();
@@ -155,8 +157,9 @@ fn reconcile_until(stop: Stop, service: Arc<Service>, settings: &Settings) -> mp
     hear
 }
 
-/// Ends at the first SIGTERM or SIGINT. SIGHUP, which would end the process, is swallowed.
-fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+/// Ends at the first SIGTERM or SIGINT, and calls the reconciler off. SIGHUP, which would end the
+/// process, is swallowed.
+fn shutdown(reconciler: Stop) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let _ignored_from_now_on = signal(SignalKind::hangup())?;
@@ -167,6 +170,7 @@ fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
         };
         tracing::info!(signal = name, "stopping");
         tell_manager(&[NotifyState::Stopping]);
+        reconciler.stop();
     })
 }
 

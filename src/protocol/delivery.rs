@@ -2,8 +2,8 @@
 //! Unmount.
 //!
 //! ```text
-//!  job ──Undelivered──▶ handler ──▶ Unheard ──(the answer is flushed)──▶ delivered
-//!   └──────────┴───────────┴──────────┴──(dropped anywhere on the way)──▶ undone
+//!  job ──Undelivered──▶ handler ──▶ Exchange ──(the answer is flushed)──▶ delivered
+//!   └──────────┴───────────┴──────────┴───(dropped anywhere on the way)──▶ undone
 //! ```
 //!
 //! So the result of a mount travels as an [`Undelivered`], whose drop is an unmount. Only the
@@ -19,7 +19,7 @@ use std::convert::Infallible;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -124,19 +124,56 @@ impl Undo {
     }
 }
 
-/// The mounts of one connection whose answers are not yet with the kernel.
+/// How far the exchange on one connection is, and the mounts whose answers are not yet with the
+/// kernel.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unheard(Arc<Mutex<Vec<Undelivered>>>);
+pub(super) struct Exchange(Arc<Mutex<Progress>>);
 
-impl Unheard {
-    /// Keeps a mount until its answer has been flushed or the connection is gone.
-    pub(super) fn keep(&self, mount: Undelivered) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(mount);
+#[derive(Debug, Default)]
+struct Progress {
+    phase: Phase,
+    unheard: Vec<Undelivered>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// For a request, or for the rest of its head.
+    #[default]
+    Waiting,
+    /// On a request.
+    Working,
+    /// The answer is being written.
+    Answering,
+}
+
+impl Exchange {
+    /// A request has come.
+    pub(super) fn begin(&self) {
+        self.progress().phase = Phase::Working;
+    }
+
+    /// Its answer is there. A mount is kept until that has been flushed or the connection is gone.
+    pub(super) fn answer(&self, mount: Option<Undelivered>) {
+        let mut progress = self.progress();
+        progress.phase = Phase::Answering;
+        progress.unheard.extend(mount);
+    }
+
+    /// No request is under way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.progress().phase == Phase::Waiting
     }
 
     fn flushed(&self) {
-        let heard = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        heard.into_iter().for_each(Undelivered::delivered);
+        let mut progress = self.progress();
+        if progress.phase == Phase::Answering {
+            progress.phase = Phase::Waiting;
+            progress.unheard.drain(..).for_each(Undelivered::delivered);
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,17 +181,17 @@ impl Unheard {
 ///
 /// hyper flushes its stream only when all that it had to write has been written, and encodes an
 /// answer in the same step in which the handler returns it. So a flush that succeeds after
-/// [`Unheard::keep`] means that the answer is in the peer's receive buffer.
+/// [`Exchange::answer`] means that the answer is in the peer's receive buffer.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
-    unheard: Unheard,
+    exchange: Exchange,
 }
 
 impl Connection {
-    /// That stream, telling `unheard`.
-    pub(super) fn new(stream: UnixStream, unheard: Unheard) -> Self {
-        Self { stream, unheard }
+    /// That stream, telling `exchange`.
+    pub(super) fn new(stream: UnixStream, exchange: Exchange) -> Self {
+        Self { stream, exchange }
     }
 }
 
@@ -191,7 +228,7 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.unheard.flushed();
+        self.exchange.flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -20,8 +20,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
@@ -29,7 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::delivery::{Connection, Unheard};
+use super::delivery::{Connection, Exchange};
 use super::jobs::{Drained, Jobs};
 use super::reply::Closed;
 use super::socket::Listening;
@@ -39,6 +42,9 @@ use crate::deadline::Stop;
 /// How long no connection is accepted after one could not be: the host is short of descriptors or
 /// memory, and asking again at once would only burn a processor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// At a stop, how long the rest of a head that is half there may take.
+const HEAD_AT_STOP: Duration = Duration::from_millis(500);
 
 /// Serves both languages on all `listeners` until `shutdown`, and returns when the requests in
 /// flight have ended, or `limits.drain` later. `stop` is called by then, if any was still at work.
@@ -112,35 +118,50 @@ struct Server {
 impl Server {
     /// Answers the requests of one connection, one after another.
     async fn connection(self, stream: UnixStream, mut ended: watch::Receiver<bool>) {
-        let unheard = Unheard::default();
-        let io = TokioIo::new(Connection::new(stream, unheard.clone()));
-        let Self { jobs, daemon } = self;
-        let header_limit = jobs.limits.header;
-        let service = service_fn(move |request| {
-            let (jobs, daemon, unheard) = (jobs.clone(), daemon.clone(), unheard.clone());
-            async move {
-                let reply = handler::handle(&jobs, &daemon, request).await;
-                let mut reply = reply.inspect_err(|closed| tracing::warn!("{closed}"))?;
-                if let Some(mount) = reply.mount.take() {
-                    unheard.keep(mount);
-                }
-                Ok::<_, Closed>(reply.response)
-            }
-        });
+        let exchange = Exchange::default();
+        let io = TokioIo::new(Connection::new(stream, exchange.clone()));
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(header_limit);
+        builder.timer(TokioTimer::new()).header_read_timeout(self.jobs.limits.header);
+        let progress = exchange.clone();
+        let service = service_fn(move |request| self.clone().answer(exchange.clone(), request));
         let mut connection = pin!(builder.serve_connection(io, service));
         let ended = async move { drop(ended.wait_for(|ended| *ended).await) };
         let served = tokio::select! {
             served = connection.as_mut() => served,
             () = ended => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    served = connection => served,
+                    () = left_waiting(&progress) => return,
+                }
             }
         };
         if let Err(error) = served {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::debug!(%error, cause, "a connection ended early");
+        }
+    }
+
+    async fn answer(
+        self,
+        exchange: Exchange,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Closed> {
+        exchange.begin();
+        let reply = handler::handle(&self.jobs, &self.daemon, request).await;
+        let reply = reply.inspect_err(|closed| tracing::warn!("{closed}"))?;
+        exchange.answer(reply.mount);
+        Ok(reply.response)
+    }
+}
+
+/// Resolves when a connection has been asked to end and no request is under way on it. hyper
+/// closes what is idle by itself, but waits on for the rest of a head that is half there.
+async fn left_waiting(exchange: &Exchange) {
+    loop {
+        tokio::time::sleep(HEAD_AT_STOP).await;
+        if exchange.is_waiting() {
+            return;
         }
     }
 }

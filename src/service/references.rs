@@ -207,7 +207,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let first = References::open(folder.path(), "boot1").expect("opens");
         first.put(&reference("a", "boot1")).expect("written");
-        fs::write(folder.path().join("volumes/b.json"), "{").expect("written");
+        File::create(folder.path().join("volumes/b.json")).expect("written");
         let second = References::open(folder.path(), "boot1").expect("opens");
         assert_eq!(second.all(), [reference("a", "boot1")]);
     }

@@ -162,6 +162,7 @@ impl Command {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "this is where children get their deadline")]
     fn spawn(&self) -> Result<Child, SystemErrorKind> {
         let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let mut child = std::process::Command::new(&self.program)

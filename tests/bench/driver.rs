@@ -4,7 +4,7 @@
 //! starts the cluster; every figure is of a release build, through the daemon's real socket.
 
 #![allow(missing_docs, reason = "a program for people")]
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "what cannot go on ends")]
 
 #[allow(dead_code, reason = "shared with the tests, which use all of it")]
 #[path = "../it/support/daemon.rs"]

@@ -5,6 +5,7 @@ mod docker;
 mod doctor;
 mod documents;
 mod fake_daemon;
+mod serve;
 mod settings;
 
 use std::ffi::OsStr;

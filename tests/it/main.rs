@@ -2,6 +2,7 @@
 //! is which.
 
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     missing_debug_implementations,
     missing_docs,
@@ -10,10 +11,9 @@
 )]
 
 mod ceph;
-#[cfg(feature = "failpoints")]
-mod ceph_crash;
 mod ceph_mapper;
 mod cli;
+mod log;
 mod loop_devices;
 #[cfg(feature = "failpoints")]
 mod model;

@@ -6,7 +6,6 @@ mod client;
 mod daemon;
 mod fake;
 mod golden;
-mod log;
 mod mounting;
 mod overload;
 mod socket;

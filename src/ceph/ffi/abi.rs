@@ -77,6 +77,7 @@ fn constants(of: &[(&str, i128)]) -> String {
     of.iter().map(line).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's own child, which ends by itself")]
 /// What gcc says of the text after the headers; `Ok` if nothing.
 fn compile(text: &str) -> Result<(), String> {
     let mut gcc = Command::new("gcc")

@@ -30,6 +30,7 @@ c_functions! {
     fn rados_cluster_fsid(cluster: rados_t, fsid: *mut c_char, length: usize) -> c_int;
     fn rados_get_instance_id(cluster: rados_t) -> u64;
     fn rados_wait_for_latest_osdmap(cluster: rados_t) -> c_int;
+    fn rados_pool_list(cluster: rados_t, names: *mut c_char, length: usize) -> c_int;
     fn rados_pool_lookup(cluster: rados_t, pool: *const c_char) -> i64;
     fn rados_pool_reverse_lookup(
         cluster: rados_t, pool: i64, name: *mut c_char, length: usize,

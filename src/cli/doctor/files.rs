@@ -160,10 +160,11 @@ fn entities(text: &str) -> Vec<String> {
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = Some(name.trim().to_owned());
-        } else if let Some((name, value)) = line.split_once('=') {
-            if name.trim() == "key" && !value.trim().is_empty() {
-                found.extend(section.take());
-            }
+        } else if let Some((name, value)) = line.split_once('=')
+            && name.trim() == "key"
+            && !value.trim().is_empty()
+        {
+            found.extend(section.take());
         }
     }
     found

@@ -70,7 +70,7 @@ pub(super) fn check(state: &State, path: &Path) -> Finding {
             format!("{start}; it replaces the socket"),
         ),
         State::NotASocket => {
-            failed(check, format!("{path} is no socket"), format!("look what it is, and move it"))
+            failed(check, format!("{path} is no socket"), "look what it is, and move it")
         }
         State::Denied => warning(check, format!("permission denied on {path}"), "run this as root"),
         State::Failed(error) => failed(check, format!("{path}: {error}"), start),
@@ -101,7 +101,7 @@ mod tests {
         drop(listener);
         assert!(look().detail.contains("a daemon that is gone"), "{:?}", look());
         std::fs::remove_file(&path).expect("our socket");
-        std::fs::write(&path, "").expect("a file");
+        std::fs::File::create(&path).expect("a file");
         assert!(look().detail.contains("is no socket"), "{:?}", look());
     }
 }

@@ -78,7 +78,7 @@ fn the_barrier_is_a_write_that_changes_nothing() {
     let info = cluster.image_info(&image).expect("there");
     let header = format!("rbd_header.{}", info.id);
     let state = || {
-        let object = format!("rados -p rbd -N docker");
+        let object = "rados -p rbd -N docker";
         ["listomapvals", "listxattr"].map(|what| lab.run(&format!("{object} {what} {header}")))
     };
     let version = || cluster.object_version(&image.location, &header).expect("a version");
@@ -109,7 +109,7 @@ impl FullPool {
         admin.image_create(&pool.at().image(image), &layout).expect("created");
         let set = admin.omap_compare_and_set(&pool.at(), "catalog", "k", None, Some(b"1"));
         assert_eq!(set, Ok(Swap::Swapped));
-        pool.lab.run(&format!("ceph osd pool set-quota {name} max_objects 2"));
+        pool.lab.run(&format!("ceph osd pool set-quota {name} max_objects 3"));
         eventually("a full pool", Duration::from_secs(40), || {
             admin.pool_usage(name).is_ok_and(|usage| usage.full)
         });

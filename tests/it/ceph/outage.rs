@@ -49,13 +49,16 @@ type Call<'a> = (&'static str, Box<dyn Fn() -> Result<()> + Send + 'a>);
 
 /// Every call of the layer, on an image and an object that are there.
 fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    let mut calls = calls_on_objects(cluster);
+    calls.extend(calls_on_images(cluster, image));
+    calls.extend(calls_on_trash(cluster, image));
+    calls.extend(calls_on_monitors(cluster, image));
+    calls
+}
+
+fn calls_on_objects(cluster: &RadosCluster) -> Vec<Call<'_>> {
     let at = home;
     let nowhere = Location::new("nowhere", "");
-    let size = ByteSize::mib(64);
-    let create = move || {
-        let layout = ImageLayout { size, ..ImageLayout::default() };
-        cluster.image_create(&home().image(unique("late")), &layout)
-    };
     vec![
         ("omap_get", Box::new(move || cluster.omap_get(&at(), "o", "k").map(drop))),
         ("omap_page", Box::new(move || cluster.omap_page(&at(), "o", "", 9).map(drop))),
@@ -67,15 +70,32 @@ fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
         ),
         ("object_version", Box::new(move || cluster.object_version(&at(), "o").map(drop))),
         ("unknown pool", Box::new(move || cluster.omap_get(&nowhere, "o", "k").map(drop))),
+    ]
+}
+
+fn calls_on_images<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    let size = ByteSize::mib(64);
+    let create = move || {
+        let layout = ImageLayout { size, ..ImageLayout::default() };
+        cluster.image_create(&home().image(unique("late")), &layout)
+    };
+    let list = move || cluster.image_list(&home()).map(drop);
+    vec![
         ("image_create", Box::new(create)),
         ("image_info", Box::new(move || cluster.image_info(image).map(drop))),
-        ("image_list", Box::new(move || cluster.image_list(&at()).map(drop))),
+        ("image_list", Box::new(list)),
         ("image_resize", Box::new(move || cluster.image_resize(image, size))),
         ("image_used", Box::new(move || cluster.image_used(image).map(drop))),
         ("image_remove", Box::new(move || cluster.image_remove(image))),
         ("metadata_get", Box::new(move || cluster.metadata_get(image, "k").map(drop))),
         ("metadata_set", Box::new(move || cluster.metadata_set(image, "k", "v"))),
         ("watchers", Box::new(move || cluster.watchers(image).map(drop))),
+    ]
+}
+
+fn calls_on_trash<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    let at = home;
+    vec![
         ("trash_move", Box::new(move || cluster.trash_move(image, LIMIT))),
         ("trash_list", Box::new(move || cluster.trash_list(&at()).map(drop))),
         (
@@ -84,6 +104,11 @@ fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
         ),
         ("trash_restore", Box::new(move || cluster.trash_restore(&at(), "0123", "x"))),
         ("trash_remove", Box::new(move || cluster.trash_remove(&at(), "0123"))),
+    ]
+}
+
+fn calls_on_monitors<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    vec![
         ("status", Box::new(move || cluster.status().map(drop))),
         ("own_caps", Box::new(move || cluster.own_caps().map(drop))),
         ("pools", Box::new(move || cluster.pools().map(drop))),

@@ -97,7 +97,7 @@ async fn a_get_of_a_name_that_no_volume_can_have_is_quietly_absent() {
         assert!(answer.err().ends_with("no such volume"), "{answer:?}");
     }
     for level in ["INFO", "WARN", "ERROR"] {
-        assert_eq!(super::log::lines(level, "quiet"), [""; 0]);
+        assert_eq!(crate::log::lines(level, "quiet"), [""; 0]);
     }
     assert_eq!(daemon.fake.calls(), [""; 0]);
 }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::fake::Fake;
-use super::log;
+use crate::log;
 
 /// A server that is ended with the test.
 pub struct Daemon {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use docker_volume_ceph::protocol::Limits;
 
 use super::daemon::{Daemon, engine_request};
-use super::log;
+use crate::log;
 
 fn mount(volume: &str, id: &str) -> String {
     engine_request("/VolumeDriver.Mount", &format!("{{\"Name\":\"{volume}\",\"ID\":\"{id}\"}}\n"))

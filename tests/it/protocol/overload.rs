@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::protocol::Limits;
 
 use super::daemon::{Daemon, engine_request};
-use super::log;
+use crate::log;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_requests_are_under_way_at_once() {

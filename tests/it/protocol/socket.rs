@@ -1,14 +1,23 @@
 //! The socket's file.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use docker_volume_ceph::protocol::socket::{DEFAULT_MODE, SocketError, listen_on};
+use docker_volume_ceph::deadline::Stop;
+use docker_volume_ceph::protocol::socket::{
+    DEFAULT_MODE, SocketError, listen_on, passed_by_manager,
+};
+use docker_volume_ceph::protocol::{Limits, serve};
 use tempfile::TempDir;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, engine_request};
+use super::fake::Fake;
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
@@ -96,4 +105,62 @@ async fn a_stop_leaves_the_socket_of_another_daemon_alone() {
     daemon.ended().await;
     assert!(path.exists(), "the other daemon's socket was removed");
     drop(other);
+}
+
+const ACTIVATED: &str = "DOCKER_CEPH_TEST_ACTIVATED";
+
+/// This test program again, as the service manager starts it: with `passed` as descriptor 3.
+fn activated(passed: impl Into<OwnedFd>) -> Child {
+    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$0\" \"$@\"";
+    Command::new("/bin/sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "protocol::socket::the_activated_one_serves_what_it_was_passed"])
+        .arg("--nocapture")
+        .env(ACTIVATED, "yes")
+        .env("LISTEN_FDS", "1")
+        .stdin(Stdio::from(passed.into()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The other side of the two tests below; by itself it has nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_activated_one_serves_what_it_was_passed() {
+    if std::env::var_os(ACTIVATED).is_none() {
+        return;
+    }
+    let listening = passed_by_manager().unwrap_or_else(|error| panic!("{error}"));
+    let (verbs, forever) = (Arc::new(Fake::default()), std::future::pending());
+    serve(listening, verbs, Limits::default(), Stop::default(), forever).await.unwrap();
+}
+
+#[test]
+fn a_socket_of_the_service_manager_is_served_and_its_file_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ceph.sock");
+    let mut child = activated(UnixListener::bind(&path).unwrap());
+    let mut peer = UnixStream::connect(&path).unwrap();
+    let request = engine_request("/Plugin.Activate", "");
+    peer.write_all(request.replace("Host: ", "Connection: close\r\nHost: ").as_bytes()).unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(answer.ends_with(r#"{"Implements":["VolumeDriver"]}"#), "{answer}");
+    assert!(path.exists());
+}
+
+#[test]
+fn what_the_service_manager_passed_wrongly_is_named() {
+    let folder = TempDir::new().unwrap();
+    let connected = UnixStream::pair().unwrap().0;
+    let file = File::create(folder.path().join("file")).unwrap();
+    for passed in [OwnedFd::from(connected), OwnedFd::from(file)] {
+        let output = activated(passed).wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("passed as descriptor 3"), "{text}");
+    }
 }

@@ -68,3 +68,18 @@ async fn the_undoing_of_a_mount_is_waited_for() {
     daemon.ended().await;
     assert_eq!(daemon.fake.calls(), ["mount gated-stop m1", "unmount gated-stop m1"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_never_asked_anything_do_not_hold_up_the_end() {
+    let mut daemon = Daemon::start().await;
+    let mut fresh = daemon.connect().await;
+    let mut half = daemon.connect().await;
+    half.send("POST /VolumeDriver.List HTTP/1.1\r\nHost: ").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let asked = Instant::now();
+    daemon.begin_stop();
+    daemon.ended().await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
+    assert!(!daemon.stop.is_stopped());
+    assert_eq!((fresh.rest().await, half.rest().await), (String::new(), String::new()));
+}
