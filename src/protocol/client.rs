@@ -48,7 +48,7 @@ pub struct AdminClient {
 pub enum ClientError {
     /// Nothing listens there.
     #[error(
-        "no daemon listens on {socket}: start it with 'systemctl start docker-ceph' or \
+        "no daemon listens on {socket}: start it with 'systemctl start docker-volume-ceph' or \
          'docker-ceph serve', or name its socket with --socket"
     )]
     NotRunning {

@@ -11,6 +11,8 @@
 )]
 
 mod ceph;
+#[cfg(feature = "failpoints")]
+mod ceph_crash;
 mod ceph_mapper;
 mod cli;
 mod log;

@@ -165,8 +165,7 @@ impl Daemon {
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        let child = self.child.as_ref().expect("it is running");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process number"));
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process number"));
         kill(pid, Signal::SIGTERM).expect("a child of ours can be signalled");
         assert!(within(STOP, || self.is_over()), "it does not stop:\n{}", self.log());
         self.child.take().expect("it was running").wait().expect("a child of ours")
