@@ -18,7 +18,8 @@ use docker_volume_ceph::volume::FsType;
 const SIZE: u64 = 400 << 20;
 
 pub(crate) fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
+    // Longer than the cluster keeps the lock of a client that was killed.
+    Deadline::after(Duration::from_secs(60))
 }
 
 /// Runs a program that has to succeed, and gives what it printed.

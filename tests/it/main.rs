@@ -2,5 +2,5 @@
 
 #![allow(missing_docs, reason = "tests are named for what they show")]
 
-//mod ceph_mapper;
+mod ceph_mapper;
 mod loop_devices;
