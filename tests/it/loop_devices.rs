@@ -398,3 +398,17 @@ fn twenty_folders_at_once() {
     let made = |n: u32| Path::new(&host.target()).join(format!("v{n}")).is_dir();
     assert!((0..20).all(made));
 }
+
+#[test]
+fn the_server_of_kernel_calls_is_started_again_when_it_dies() {
+    let host = Host::mounted(FsType::Ext4);
+    host.size();
+    let own = std::process::id();
+    let helper = env!("CARGO_BIN_EXE_docker-ceph");
+    let server = format!("pgrep -P {own} -f '^{helper} kernel serve$'");
+    for pid in sh(&server).lines() {
+        // Those of the tests beside this one, too: they have to bear it.
+        let _ = Command::new("kill").args(["-9", pid]).status();
+    }
+    assert!(host.size() > 0);
+}

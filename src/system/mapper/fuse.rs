@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{KindResult, file_name, is_read_only, missing, number_of};
+use super::{BUSY, KindResult, PAUSE, file_name, is_read_only, missing, number_of};
 use crate::deadline::Deadline;
 use crate::system::command::{io, last_lines};
 use crate::system::kernel::{AttachedLoop, Call, Detach, backing_file, errno, path_in};
@@ -277,13 +277,17 @@ impl LinuxSystem {
     fn detach_loop(&self, device: &Path, deadline: &Deadline) -> KindResult<()> {
         let Some(file) = backing_file(device) else { return Ok(()) };
         let call = Call::DetachLoop { device: device.to_owned(), file };
-        self.kernel().call(&call, deadline).map_err(|kind| match errno(&kind) {
-            Some(libc::EBUSY) => {
-                let number = number_of(device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
-                SystemErrorKind::Busy(self.device_holders(number, device))
+        let patience = deadline.at_most(BUSY);
+        loop {
+            match self.kernel().call(&call, deadline) {
+                Err(kind) if errno(&kind) == Some(libc::EBUSY) => {}
+                result => return result,
             }
-            _ => kind,
-        })
+            if !patience.wait(PAUSE) {
+                let number = number_of(device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
+                return Err(SystemErrorKind::Busy(self.device_holders(number, device)));
+            }
+        }
     }
 
     pub(super) fn mapped_fuse(&self) -> KindResult<Vec<MappedDevice>> {
