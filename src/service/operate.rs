@@ -8,7 +8,7 @@ use crate::backend::{Attachment, BackendError};
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
 use crate::system::SystemErrorKind;
-use crate::volume::{ByteSize, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, MapperKind, Record, RecordState, VolumeName};
 
 impl Service {
     /// Grows the image, and the file system where it is mounted here. Elsewhere the file system
@@ -81,6 +81,9 @@ impl Service {
         let verb = Verb::new("trim", name, deadline);
         let _guard = self.lock(verb)?;
         match self.references.get(name) {
+            Some(reference) if is_on_fuse(&reference) => Err(verb
+                .error(ErrorKind::InvalidArgument, "the fuse mapper cannot give blocks back")
+                .advise("only krbd and nbd can; see the option mapper")),
             Some(reference) if reference.phase == Phase::Mounted && !reference.read_only => self
                 .backend
                 .trim(&reference.target, deadline)
@@ -139,4 +142,10 @@ impl Service {
         self.known.note(verb.name, Some(&entry.record));
         Ok(entry.record)
     }
+}
+
+/// The kernel would say that it trimmed, and `rbd-fuse` would have freed nothing.
+fn is_on_fuse(reference: &Reference) -> bool {
+    let attachment = reference.attachment.as_ref();
+    attachment.is_some_and(|attachment| attachment.device.mapper == MapperKind::Fuse)
 }

@@ -15,6 +15,7 @@ mod ceph;
 mod ceph_crash;
 mod ceph_mapper;
 mod cli;
+mod engine;
 mod log;
 mod loop_devices;
 #[cfg(feature = "failpoints")]

@@ -1,6 +1,7 @@
 //! What tests on real parts share.
 
 pub(crate) mod daemon;
+pub(crate) mod host;
 
 /// How often a test that repeats is to do so, from `DOCKER_CEPH_REPEATS`: `few` (or nothing) is
 /// once, `full` is as often as pays, and a number is that number.

@@ -276,8 +276,17 @@ impl Filesystems for SimHost {
         })
     }
 
-    fn grow(&self, _: &Path, mountpoint: &Path, _: FsType, _: &Deadline) -> Result<()> {
-        self.on_mount(mountpoint, "grow", |fs, device, _| fs.size = device.size)
+    fn grow(&self, path: &Path, mountpoint: &Path, fs_type: FsType, _: &Deadline) -> Result<()> {
+        if fs_type == FsType::Xfs {
+            return self.on_mount(mountpoint, "grow", |fs, device, _| fs.size = device.size);
+        }
+        self.on_device(path, "grow", |_, cluster, device| {
+            let image = cluster.images.get_mut(&device.image_id);
+            let fs = image.and_then(|image| image.content.filesystem_mut());
+            let step = format!("grow {}", device.mapped.image);
+            fs.ok_or_else(|| failed(step, "resize2fs", "Bad magic number"))?.size = device.size;
+            Ok(())
+        })
     }
 
     fn usage(&self, mountpoint: &Path, _: &Deadline) -> Result<FsUsage> {

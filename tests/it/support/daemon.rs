@@ -42,10 +42,17 @@ impl Lab {
         lab
     }
 
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    /// The cluster's own configuration.
     pub(crate) fn conf(&self) -> PathBuf {
         self.0.join("cluster/ceph.conf")
     }
 
+    /// The key of the daemons.
     pub(crate) fn keyring(&self) -> PathBuf {
         self.0.join("cluster/ceph.client.docker.keyring")
     }
@@ -178,19 +185,7 @@ impl Daemon {
     }
 
     fn ask(&self, verb: &str, body: &str, limit: Duration) -> io::Result<Reply> {
-        let mut stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(limit))?;
-        let length = body.len();
-        write!(
-            stream,
-            "POST /{verb} HTTP/1.1\r\nHost: \r\nConnection: close\r\n\
-             Accept: application/vnd.docker.plugins.v1.2+json\r\nContent-Length: {length}\r\n\r\n\
-             {body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
+        ask(&self.socket(), verb, body, limit)
     }
 
     /// What it has logged, over all its starts: for messages of failed tests.
@@ -292,6 +287,29 @@ pub(crate) fn run(command: &mut Command) -> Output {
     command.output().expect("timeout(1) is there")
 }
 
+/// Asks a daemon as the engine does, byte for byte. An error where there is no answer.
+pub(crate) fn ask(socket: &Path, verb: &str, body: &str, limit: Duration) -> io::Result<Reply> {
+    let mut stream = send(socket, verb, body)?;
+    stream.set_read_timeout(Some(limit))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
+}
+
+/// Sends a request, and leaves the answer to the caller: to read, or to hang up before it comes.
+pub(crate) fn send(socket: &Path, verb: &str, body: &str) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    let length = body.len();
+    write!(
+        stream,
+        "POST /{verb} HTTP/1.1\r\nHost: \r\nConnection: close\r\n\
+         Accept: application/vnd.docker.plugins.v1.2+json\r\nContent-Length: {length}\r\n\r\n\
+         {body}"
+    )?;
+    Ok(stream)
+}
+
 fn parse(answer: &str) -> Option<Reply> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
@@ -299,12 +317,19 @@ fn parse(answer: &str) -> Option<Reply> {
 }
 
 fn mounts_below(folder: &str) -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").expect("procfs is mounted");
+    mounts_of("self", folder)
+}
+
+/// What a process sees mounted below a folder.
+pub(crate) fn mounts_of(process: &str, folder: &str) -> Vec<String> {
+    let table = fs::read_to_string(format!("/proc/{process}/mountinfo"));
+    let table = table.unwrap_or_else(|error| panic!("mounts of process {process}: {error}"));
     let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
     targets.filter(|target| target.starts_with(folder)).map(str::to_owned).collect()
 }
 
-fn loops_below(folder: &str) -> Vec<String> {
+/// Loop devices over files below a folder.
+pub(crate) fn loops_below(folder: &str) -> Vec<String> {
     let devices = fs::read_dir("/sys/block").expect("sysfs is mounted").flatten();
     let ours = devices.filter(|device| {
         // The kernel answers this by itself; nothing touches the file, which may hang.
@@ -315,7 +340,7 @@ fn loops_below(folder: &str) -> Vec<String> {
 }
 
 /// Processes with the folder in their arguments; the daemon itself is none of them.
-fn processes_naming(folder: &str) -> Vec<String> {
+pub(crate) fn processes_naming(folder: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
     let named = processes.filter_map(|process| {
         let arguments = fs::read(process.path().join("cmdline")).ok()?;

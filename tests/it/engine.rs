@@ -1,0 +1,76 @@
+//! Real Docker engines, real Ceph and the real daemon: `make test T=engine`.
+//!
+//! Every situation of `docs/semantics.md` in which the engine can lose a reference or a byte, on
+//! the newest engine; the main job on the older ones as well. Sizes are small and waits are for
+//! events, so that two cores carry it.
+
+mod bad_input;
+mod daemon;
+mod engine_restarts;
+mod full_pool;
+mod main_job;
+mod older_engines;
+mod operator;
+mod outage;
+mod postgres;
+mod raw_calls;
+mod restart_policies;
+mod sharing;
+mod two_hosts;
+
+use std::time::Duration;
+
+use crate::support::daemon::within;
+use crate::support::host::Docker;
+
+/// For what happens within a moment on a machine with nothing else to do.
+const SOON: Duration = Duration::from_secs(30);
+
+/// `-v VOLUME:/data`, as two words.
+macro_rules! at_data {
+    ($volume:expr) => {
+        &["-v", &format!("{}:/data", $volume)]
+    };
+}
+use at_data;
+
+/// Writes a record after the other, each with its number and a checksum of it, and prints the
+/// number only once the record is on the disk. Ends when `/data/stop` is there.
+const RECORDER: &str = "\
+    trap 'exit 0' TERM; i=0; \
+    while [ ! -e /data/stop ]; do \
+      i=$((i + 1)); \
+      echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log || exit 8; \
+      sync /data/log || exit 9; \
+      echo $i; \
+    done";
+
+/// Checks what the recorder has written, and prints the number of the last whole record.
+const VERIFIER: &str = "\
+    n=0; while read -r i sum; do \
+      n=$((n + 1)); \
+      [ \"$i\" = $n ] || { echo \"record $n is $i\"; exit 1; }; \
+      [ \"$sum\" = \"$(echo record $i | sha256sum | cut -d' ' -f1)\" ] || { echo \"record $i is damaged\"; exit 1; }; \
+    done < /data/log; echo $n";
+
+/// The last record that a recorder has acknowledged.
+fn recorded(docker: &Docker, container: &str) -> u64 {
+    let text = docker.ok(&["logs", "--tail", "1", container]);
+    text.lines().next_back().and_then(|line| line.parse().ok()).unwrap_or_default()
+}
+
+/// Waits until the recorder has acknowledged some more records.
+#[track_caller]
+fn assert_recording(docker: &Docker, container: &str) {
+    let before = recorded(docker, container);
+    let on = within(SOON, || recorded(docker, container) > before + 3);
+    assert!(on, "{container} stands at {before}: {}", docker.ok(&["logs", "--tail", "3", container]));
+}
+
+/// Every acknowledged record is in the volume, whole.
+#[track_caller]
+fn assert_recorded(docker: &Docker, volume: &str, acknowledged: u64) {
+    let there = docker.script(at_data!(volume), VERIFIER);
+    let count: u64 = there.parse().unwrap_or_else(|_| panic!("in {volume}: {there}"));
+    assert!(count >= acknowledged, "{acknowledged} were acknowledged and {count} are there");
+}

@@ -1,0 +1,133 @@
+//! The engine's command line, every command with a time limit.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+
+use crate::support::daemon::{run, timed};
+
+/// The image that every host has: busybox, with no folder at the usual mount destinations.
+pub(crate) const IMAGE: &str = "busybox";
+
+/// Longer than the engine gives to any call of a volume driver.
+const LIMIT: u32 = 150;
+
+/// One engine's command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Docker {
+    binary: PathBuf,
+    folder: PathBuf,
+    /// Everything that was printed, for a search for what must not be.
+    said: Arc<Mutex<String>>,
+}
+
+impl Docker {
+    pub(super) fn new(binary: PathBuf, folder: &Path) -> Self {
+        Self { binary, folder: folder.to_owned(), said: Arc::default() }
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
+        let mut command = timed(LIMIT, self.binary.to_str().expect("the path is text"));
+        command.env("DOCKER_HOST", format!("unix://{}/docker.sock", self.folder.display()));
+        command.env("DOCKER_CONFIG", self.folder.join("config")).args(words);
+        let output = run(&mut command);
+        self.note(words, &output);
+        output
+    }
+
+    /// Runs a command that has to succeed; what it prints, without the last line's end.
+    #[track_caller]
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "docker {words:?}: {}", text(&output));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs a command that has to be refused; what it says.
+    #[track_caller]
+    pub(crate) fn refused(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(!output.status.success(), "docker {words:?} succeeded: {}", text(&output));
+        assert_ne!(output.status.code(), Some(124), "docker {words:?} did not end");
+        text(&output)
+    }
+
+    /// Runs a script in a container that is removed after it; what it prints.
+    #[track_caller]
+    pub(crate) fn script(&self, options: &[&str], script: &str) -> String {
+        self.ok(&run_words(&["--rm"], options, script))
+    }
+
+    /// The same, where it is to fail.
+    #[track_caller]
+    pub(crate) fn script_refused(&self, options: &[&str], script: &str) -> String {
+        self.refused(&run_words(&["--rm"], options, script))
+    }
+
+    /// Starts a container that goes on running.
+    #[track_caller]
+    pub(crate) fn start(&self, name: &str, options: &[&str], script: &str) {
+        self.ok(&run_words(&["--detach", "--name", name], options, script));
+    }
+
+    /// Starts a container that waits, and ends at once when it is asked to.
+    #[track_caller]
+    pub(crate) fn idle(&self, name: &str, options: &[&str]) {
+        self.start(name, options, "trap 'exit 0' TERM; sleep 1000000 & wait");
+    }
+
+    /// Runs a script in a running container; what it prints.
+    #[track_caller]
+    pub(crate) fn exec(&self, container: &str, script: &str) -> String {
+        self.ok(&["exec", container, "sh", "-c", script])
+    }
+
+    /// A field of `docker inspect`.
+    #[track_caller]
+    pub(crate) fn state(&self, container: &str, field: &str) -> String {
+        self.ok(&["inspect", "--format", &format!("{{{{.{field}}}}}"), container])
+    }
+
+    /// What the engine tells of a volume.
+    #[track_caller]
+    pub(crate) fn inspect(&self, volume: &str) -> Value {
+        let text = self.ok(&["volume", "inspect", volume]);
+        let list: Value = serde_json::from_str(&text).expect("the engine prints JSON");
+        list[0].clone()
+    }
+
+    /// The names of a driver's volumes that contain a word.
+    #[track_caller]
+    pub(crate) fn volumes(&self, driver: &str, word: &str) -> Vec<String> {
+        let text = self.ok(&["volume", "ls", "--quiet", "--filter", &format!("driver={driver}")]);
+        text.lines().filter(|name| name.contains(word)).map(str::to_owned).collect()
+    }
+
+    pub(super) fn note(&self, words: &[&str], output: &Output) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push_str(&format!("$ {}\n{}", words.join(" "), text(output)));
+    }
+
+    /// Everything that was printed since the test began.
+    pub(super) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn forget(&self) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn run_words<'a>(first: &[&'a str], options: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    let run = ["run", "--network", "none"];
+    [&run[..], first, options, &[IMAGE, "sh", "-c", script]].concat()
+}
+
+/// Both of what a program printed.
+pub(crate) fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
