@@ -26,7 +26,12 @@ const RANGES: [(&str, u64, u64, &str); 9] = [
     ("create-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Create after 120s"),
     ("mount-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
     ("call-deadline", 5, ENGINE_SHORT - MARGIN, "the engine gives up such a call after 60s"),
-    ("reference-grace", SHORTEST_GRACE, 86_400, "a container's second volume may take 120s to mount"),
+    (
+        "reference-grace",
+        SHORTEST_GRACE,
+        86_400,
+        "a container's second volume may take 120s to mount",
+    ),
     ("reconcile-interval", 1, 3_600, "more often is of no use, less often leaves things behind"),
     ("busy-wait", 0, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
     (

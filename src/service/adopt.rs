@@ -52,6 +52,7 @@ impl Service {
         let mut record = before.map_or_else(|| foreign(plan), |before| before.record);
         record.location = plan.location.clone();
         record.size = plan.size;
+        record.image_id = None;
         record.options.extend(options);
         if !read_only {
             self.describe(verb, &record).map_err(fail)?;
@@ -115,7 +116,14 @@ impl Service {
             Some(found) => found,
             None => self.restore_newest(verb, name, target)?,
         };
-        let record = Record { location, state: RecordState::Ready, ..description.record };
+        let info = self.backend.info(&location).map_err(|error| self.failed(verb, error))?;
+        let record = Record {
+            location,
+            size: info.size,
+            image_id: Some(info.id),
+            state: RecordState::Ready,
+            ..description.record
+        };
         self.describe(verb, &record)?;
         match self.insert(verb, &record) {
             Ok(_) => Ok(target.clone()),
@@ -240,17 +248,30 @@ impl Service {
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         let verb = Verb::new("rebuild catalog", name, &deadline);
         let _guard = self.lock(verb)?;
-        let size = match self.backend.info(location) {
-            Ok(info) => info.size,
+        let info = match self.backend.info(location) {
+            Ok(info) => info,
             // Removed since it was listed.
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
                 return Ok(());
             }
             Err(error) => return Err(self.failed(verb, error)),
         };
-        let record = Record { location: location.clone(), size, ..description.record.clone() };
+        let record = Record {
+            location: location.clone(),
+            size: info.size,
+            image_id: Some(info.id),
+            ..description.record.clone()
+        };
         match self.insert(verb, &record) {
-            Ok(_) => rebuilt.added.push(name.to_string()),
+            Ok(entry) => match self.backend.info(location) {
+                // Removed between the scan and the record.
+                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                    let dropped = self.catalog.remove(name, &entry);
+                    dropped.map_err(|error| self.failed(verb, error))?;
+                    self.known.note(name, None);
+                }
+                _ => rebuilt.added.push(name.to_string()),
+            },
             Err(Insert::Failed(error)) => return Err(error),
             Err(Insert::Taken) if self.entry(verb)?.record.location == *location => {
                 rebuilt.kept.push(name.to_string());
@@ -271,7 +292,9 @@ fn foreign(plan: &Plan) -> Record {
         size: plan.size,
         options: Options::new(),
         state: RecordState::Ready,
+        work: None,
         created: Timestamp::now(),
+        image_id: None,
         formatted: true,
         adopted: true,
         folder: String::new(),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Service, Verb};
@@ -22,9 +22,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 
 /// How often the trash is looked through.
 const PURGE: Duration = Duration::from_secs(3600);
-
-/// A create that is older than this is nobody's any more: the engine gives up after two minutes.
-const ABANDONED: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is to be done about a reference; decided apart from doing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,10 +189,10 @@ impl Service {
 
     /// `Get` has told the engine of it, so it is finished; undone only where that cannot be.
     fn settle_create(&self, verb: Verb<'_>, entry: &Entry) -> super::Result<()> {
-        match self.finish_create(verb, entry.clone()) {
+        match self.take_over_create(verb, entry) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
-            Err(_) => self.undo_create(verb, entry),
+            Err(_) => self.take_over_undo(verb, &self.entry(verb)?),
         }
     }
 
@@ -206,18 +203,16 @@ impl Service {
         }
         let Ok(records) = self.known.list() else { return };
         for (name, entry) in records.iter() {
-            let age = Timestamp::now().duration_since(entry.record.created);
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
             let done = match entry.record.state {
                 RecordState::Ready => continue,
-                RecordState::Removing => self.finish_remove(verb, entry),
-                RecordState::Creating if age > ABANDONED => self.settle_create(verb, entry),
-                RecordState::Creating => continue,
+                RecordState::Removing => self.take_over_remove(verb, entry),
+                RecordState::Creating => self.settle_create(verb, entry),
             };
             match done {
                 Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),
-                Err(error) => tracing::warn!(volume = %name, %error, "half-done record left"),
+                Err(error) => tracing::info!(volume = %name, %error, "half-done record left"),
             }
         }
     }

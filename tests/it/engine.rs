@@ -64,7 +64,11 @@ fn recorded(docker: &Docker, container: &str) -> u64 {
 fn assert_recording(docker: &Docker, container: &str) {
     let before = recorded(docker, container);
     let on = within(SOON, || recorded(docker, container) > before + 3);
-    assert!(on, "{container} stands at {before}: {}", docker.ok(&["logs", "--tail", "3", container]));
+    assert!(
+        on,
+        "{container} stands at {before}: {}",
+        docker.ok(&["logs", "--tail", "3", container])
+    );
 }
 
 /// Every acknowledged record is in the volume, whole.

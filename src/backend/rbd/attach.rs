@@ -155,7 +155,13 @@ impl RbdBackend {
                  data is lost, restore it from a snapshot or a backup",
                 device.image
             ))),
-            (Probe::Other(found), _) => Err(BackendError::Unsafe(format!(
+            (Probe::Other(found), Some(_)) => Err(BackendError::Unsafe(format!(
+                "image {} holds {found} and was never formatted to the end, most likely because a \
+                 host died in the middle of mkfs; no container has ever had it: remove the volume \
+                 and create it again",
+                device.image
+            ))),
+            (Probe::Other(found), None) => Err(BackendError::Unsafe(format!(
                 "image {} holds {found}, which is not mounted and not overwritten; volumes are \
                  ext4 or xfs on the whole image",
                 device.image

@@ -52,6 +52,7 @@ pub(super) fn close_inherited() {
 }
 
 /// Forks the program, in a child that ends right after.
+#[expect(clippy::disallowed_methods, reason = "the child is to outlive every deadline")]
 pub(super) fn start(program: &Detach) -> Result<ProcessId, Failure> {
     let path = PathBuf::from(program.line.first().map_or("", String::as_str));
     let child = super::server::in_child(|| {
@@ -88,6 +89,7 @@ fn record(process_file: &Path) -> std::io::Result<()> {
     crate::system::state::replace(process_file, &us)
 }
 
+#[expect(clippy::disallowed_methods, reason = "no child: this process becomes the program")]
 fn exec(line: Vec<OsString>, output: Option<File>) -> std::io::Error {
     let mut line = scope(&line).into_iter().chain(line);
     let Some(program) = line.next() else { return std::io::Error::other("no program") };
@@ -113,6 +115,7 @@ fn scope(line: &[OsString]) -> Vec<OsString> {
     std::iter::once(tool).chain(options).map(OsString::from).collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "procfs: there is nothing to replace")]
 /// Best effort: a kernel or a container that does not let us still maps volumes.
 fn leave_the_daemon() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
@@ -127,6 +130,7 @@ fn leave_the_daemon() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "cgroupfs: there is nothing to replace")]
 fn move_to(hierarchy: &Path) -> std::io::Result<()> {
     let own = hierarchy.join(CGROUP);
     if !own.is_dir() {

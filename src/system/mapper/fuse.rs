@@ -402,7 +402,7 @@ fn ended(folder: &Folder, how: &str) -> SystemErrorKind {
 /// namespace has a copy of the mount it does not, and is told to.
 fn end(process: ProcessId, deadline: &Deadline) -> KindResult<()> {
     let started = Instant::now();
-    if process.wait_for_end(&deadline.at_most(Duration::from_millis(300))) {
+    if process.wait_for_end(&deadline.at_most(CLOSING)) {
         return Ok(());
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {

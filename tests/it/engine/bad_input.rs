@@ -87,19 +87,27 @@ fn what_exists_is_made_again_only_with_the_same_options() {
             host.call("Create", &body).expect("an answer")
         };
         for same in [
-            json!({"size": "64M", "mode": "0750"}), json!({"size": "65536K"}), json!({}), json!(null),
+            json!({"size": "64M", "mode": "0750"}),
+            json!({"size": "65536K"}),
+            json!({}),
+            json!(null),
             json!({"fstype": "ext4"}),
         ] {
             let reply = ask(same.clone());
             assert!(reply.is_ok(), "{same}: {reply:?}");
         }
         for other in [
-            json!({"size": "65M"}), json!({"fs-type": "xfs"}), json!({"mode": "0700"}),
+            json!({"size": "65M"}),
+            json!({"fs-type": "xfs"}),
+            json!({"mode": "0700"}),
             json!({"uid": "5"}),
         ] {
             let reply = ask(other.clone());
             assert!(reply.error().contains("exists with other options"), "{other}: {reply:?}");
-            assert!(reply.error().contains("mode=750") || reply.error().contains("mode=0750"), "{reply:?}");
+            assert!(
+                reply.error().contains("mode=750") || reply.error().contains("mode=0750"),
+                "{reply:?}"
+            );
         }
         // The engine asks only whether it is there, and keeps the other options to itself.
         host.docker().ok(&["volume", "create", "-d", "ceph", "-o", "size=65M", &volume]);

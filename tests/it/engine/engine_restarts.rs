@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use crate::engine::{RECORDER, SOON, assert_recorded, assert_recording, at_data, recorded, sharing};
+use crate::engine::{
+    RECORDER, SOON, assert_recorded, assert_recording, at_data, recorded, sharing,
+};
 use crate::support::daemon::within;
 use crate::support::host::{EAGER, Host, on_newest};
 
@@ -97,7 +99,10 @@ fn a_container_under_live_restore_outlives_the_engine_and_a_copy() {
         let acknowledged = recorded(host.docker(), &container);
         host.assert_released();
         assert_recorded(host.docker(), &volume, acknowledged);
-        assert_eq!(host.docker().script(at_data!(volume), "cat /data/copied"), "under live-restore");
+        assert_eq!(
+            host.docker().script(at_data!(volume), "cat /data/copied"),
+            "under live-restore"
+        );
     });
 }
 

@@ -78,7 +78,10 @@ fn a_container_waits_for_room_and_loses_nothing() {
         assert!(within(SOON, warned), "{}", warnings(host, &volume));
         drop(quota);
         assert!(within(COUNTED, || parts().contains("done")), "{}", parts());
-        assert_eq!(host.docker().exec(&container, "cd /data; sha256sum -c sums | grep -c OK"), "24");
+        assert_eq!(
+            host.docker().exec(&container, "cd /data; sha256sum -c sums | grep -c OK"),
+            "24"
+        );
         host.docker().ok(&["stop", &container]);
         host.assert_released();
     });

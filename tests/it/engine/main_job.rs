@@ -35,8 +35,13 @@ fn inspect_tells_what_a_volume_is_and_who_has_it() {
         assert_eq!(told["Options"]["size"], "64M");
         assert!(told["Mountpoint"].as_str().is_some_and(|path| host.path(path).is_dir()), "{told}");
         for (key, value) in [
-            ("kind", "rbd"), ("pool", "rbd"), ("namespace", "docker"), ("image", &volume),
-            ("state", "mounted"), ("file-system", "ext4"), ("mapper", "fuse"),
+            ("kind", "rbd"),
+            ("pool", "rbd"),
+            ("namespace", "docker"),
+            ("image", &volume),
+            ("state", "mounted"),
+            ("file-system", "ext4"),
+            ("mapper", "fuse"),
         ] {
             assert_eq!(status[key], value, "{key} in {status}");
         }
@@ -174,7 +179,8 @@ fn twenty_volumes_are_mounted_at_once() {
         });
         assert!(volumes.iter().all(|volume| host.is_mounted(volume)));
         for container in &containers {
-            let write = "for i in 0 1 2 3 4; do echo $i > /data$i/file; done; sync; df | grep -c /data";
+            let write =
+                "for i in 0 1 2 3 4; do echo $i > /data$i/file; done; sync; df | grep -c /data";
             assert_eq!(host.docker().exec(container, write), "5");
         }
         let words: Vec<&str> = containers.iter().map(String::as_str).collect();

@@ -12,9 +12,22 @@ use crate::support::host::{Host, lab_tool, on_newest};
 
 /// Deadlines that are short enough for a test, and in the proportion of the real ones.
 const HASTY: [&str; 16] = [
-    "--reconcile-interval", "1s", "--busy-wait", "2s", "--mount-deadline", "8s",
-    "--create-deadline", "8s", "--call-deadline", "8s", "--connect-timeout", "3s",
-    "--mon-timeout", "3s", "--osd-timeout", "3s",
+    "--reconcile-interval",
+    "1s",
+    "--busy-wait",
+    "2s",
+    "--mount-deadline",
+    "8s",
+    "--create-deadline",
+    "8s",
+    "--call-deadline",
+    "8s",
+    "--connect-timeout",
+    "3s",
+    "--mon-timeout",
+    "3s",
+    "--osd-timeout",
+    "3s",
 ];
 
 /// What Get and List may take, whatever the cluster does.

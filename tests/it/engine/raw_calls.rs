@@ -77,8 +77,15 @@ fn a_daemon_that_dies_in_a_mount_starts_no_container_on_something_else() {
         let target = volume.clone();
         let starting = thread::spawn(move || {
             docker.run(&[
-                "run", "--rm", "--network", "none", "-v", &format!("{target}:/data"),
-                "busybox", "cat", "/data/file",
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "-v",
+                &format!("{target}:/data"),
+                "busybox",
+                "cat",
+                "/data/file",
             ])
         });
         host.await_daemon_end();

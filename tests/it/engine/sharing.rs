@@ -62,7 +62,10 @@ fn a_copy_into_a_running_container_leaves_its_volume_mounted() {
         assert_eq!(host.docker().inspect(&volume)["Status"]["state"], "mounted");
         host.docker().ok(&["rm", "--force", &container]);
         host.assert_released();
-        assert_eq!(host.docker().script(at_data!(volume), "cat /data/copied /data/more"), "while it runs\nmore");
+        assert_eq!(
+            host.docker().script(at_data!(volume), "cat /data/copied /data/more"),
+            "while it runs\nmore"
+        );
     });
 }
 
@@ -76,7 +79,10 @@ fn a_copy_out_of_a_stopped_container_unmounts_again() {
         host.assert_released();
         copy_in_and_out(host, &container, "while it is stopped");
         host.assert_released();
-        assert_eq!(host.docker().script(at_data!(volume), "cat /data/copied"), "while it is stopped");
+        assert_eq!(
+            host.docker().script(at_data!(volume), "cat /data/copied"),
+            "while it is stopped"
+        );
     });
 }
 

@@ -329,8 +329,7 @@ impl Host {
 
     /// Waits for the end of a daemon that is to end by itself.
     pub(crate) fn await_daemon_end(&mut self) {
-        let over =
-            within(DAEMON, || self.child().try_wait().expect("a child of ours").is_some());
+        let over = within(DAEMON, || self.child().try_wait().expect("a child of ours").is_some());
         assert!(over, "the daemon is still running:\n{}", self.log());
         self.daemon = None;
     }

@@ -54,7 +54,8 @@ impl Host {
             self.daemon(&EAGER);
         }
         self.assert_released();
-        let ours = std::mem::take(&mut *self.volumes.lock().unwrap_or_else(PoisonError::into_inner));
+        let ours =
+            std::mem::take(&mut *self.volumes.lock().unwrap_or_else(PoisonError::into_inner));
         let there = self.docker().volumes("ceph", "");
         let there: Vec<&str> =
             there.iter().filter(|name| ours.contains(name)).map(String::as_str).collect();
@@ -67,7 +68,8 @@ impl Host {
         let log = self.log();
         let log = &log[self.log_before..];
         let announced = |line: &&str| !self.announced.iter().any(|text| line.contains(text));
-        let errors = log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"));
+        let errors =
+            log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"));
         let errors: Vec<&str> = errors.filter(announced).collect();
         assert!(errors.is_empty(), "errors that nobody announced: {errors:#?}");
         let secret = self.secret();
