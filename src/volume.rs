@@ -9,7 +9,7 @@ mod spec;
 
 pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
-pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState};
+pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use size::{ByteSize, SizeError};
 pub use spec::{ImageSpec, Location, SpecError};
 

@@ -52,6 +52,7 @@ impl Service {
         let mut record = before.map_or_else(|| foreign(plan), |before| before.record);
         record.location = plan.location.clone();
         record.size = plan.size;
+        record.image_id = None;
         record.options.extend(options);
         if !read_only {
             self.describe(verb, &record).map_err(fail)?;
@@ -110,17 +111,19 @@ impl Service {
                 .error(ErrorKind::AlreadyExists, "there is a volume of that name")
                 .advise(format!("bring it back under another: undelete {name} --as NEW")));
         }
-        let (location, description) = match self.newest_trashed(verb, name)? {
-            Some((at, image, description)) => {
-                let location = at.image(target.as_str());
-                let restored = self.backend.restore(&image.id, &location);
-                restored.map_err(|error| self.failed(verb, error))?;
-                (location, description)
-            }
-            // Restored by an attempt that died before it wrote the record?
-            None => self.unrecorded(verb, name, target)?,
+        // Restored by an attempt that died before it wrote the record?
+        let (location, description) = match self.unrecorded(name, target) {
+            Some(found) => found,
+            None => self.restore_newest(verb, name, target)?,
         };
-        let record = Record { location, state: RecordState::Ready, ..description.record };
+        let info = self.backend.info(&location).map_err(|error| self.failed(verb, error))?;
+        let record = Record {
+            location,
+            size: info.size,
+            image_id: Some(info.id),
+            state: RecordState::Ready,
+            ..description.record
+        };
         self.describe(verb, &record)?;
         match self.insert(verb, &record) {
             Ok(_) => Ok(target.clone()),
@@ -129,6 +132,22 @@ impl Service {
                 Err(verb.error(ErrorKind::AlreadyExists, "the name was taken at the same time"))
             }
         }
+    }
+
+    fn restore_newest(
+        &self,
+        verb: Verb<'_>,
+        name: &VolumeName,
+        target: &VolumeName,
+    ) -> Result<(ImageSpec, Description)> {
+        let (at, image, description) = self.newest_trashed(verb, name)?.ok_or_else(|| {
+            verb.error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
+                .advise("see what it holds with: docker ceph ls --trash")
+        })?;
+        let location = at.image(target.as_str());
+        let restored = self.backend.restore(&image.id, &location);
+        restored.map_err(|error| self.failed(verb, error))?;
+        Ok((location, description))
     }
 
     fn newest_trashed(
@@ -153,19 +172,14 @@ impl Service {
 
     fn unrecorded(
         &self,
-        verb: Verb<'_>,
         name: &VolumeName,
         target: &VolumeName,
-    ) -> Result<(ImageSpec, Description)> {
+    ) -> Option<(ImageSpec, Description)> {
         let location = self.settings.home.image(target.as_str());
-        let text = self.backend.description(&location).ok().flatten();
-        let read = text.and_then(|text| serde_json::from_str::<Description>(&text).ok());
-        match read.filter(|description| description.name == *name || description.name == *target) {
-            Some(description) if !description.forgotten => Ok((location, description)),
-            _ => Err(verb
-                .error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
-                .advise("see what it holds with: docker ceph ls --trash")),
-        }
+        let text = self.backend.description(&location).ok().flatten()?;
+        let description: Description = serde_json::from_str(&text).ok()?;
+        let is_it = description.name == *name || description.name == *target;
+        (is_it && !description.forgotten).then_some((location, description))
     }
 
     /// Every image of ours in any trash that this client can see.
@@ -234,10 +248,30 @@ impl Service {
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         let verb = Verb::new("rebuild catalog", name, &deadline);
         let _guard = self.lock(verb)?;
-        let size = self.backend.info(location).map_err(|error| self.failed(verb, error))?.size;
-        let record = Record { location: location.clone(), size, ..description.record.clone() };
+        let info = match self.backend.info(location) {
+            Ok(info) => info,
+            // Removed since it was listed.
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(self.failed(verb, error)),
+        };
+        let record = Record {
+            location: location.clone(),
+            size: info.size,
+            image_id: Some(info.id),
+            ..description.record.clone()
+        };
         match self.insert(verb, &record) {
-            Ok(_) => rebuilt.added.push(name.to_string()),
+            Ok(entry) => match self.backend.info(location) {
+                // Removed between the scan and the record.
+                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                    let dropped = self.catalog.remove(name, &entry);
+                    dropped.map_err(|error| self.failed(verb, error))?;
+                    self.known.note(name, None);
+                }
+                _ => rebuilt.added.push(name.to_string()),
+            },
             Err(Insert::Failed(error)) => return Err(error),
             Err(Insert::Taken) if self.entry(verb)?.record.location == *location => {
                 rebuilt.kept.push(name.to_string());
@@ -258,7 +292,9 @@ fn foreign(plan: &Plan) -> Record {
         size: plan.size,
         options: Options::new(),
         state: RecordState::Ready,
+        work: None,
         created: Timestamp::now(),
+        image_id: None,
         formatted: true,
         adopted: true,
         folder: String::new(),

@@ -121,7 +121,7 @@ impl Service {
         let entry = self.entry(verb)?;
         match entry.record.state {
             RecordState::Ready => Ok(entry.record),
-            RecordState::Creating => Ok(self.finish_create(verb, entry)?.record),
+            RecordState::Creating => Ok(self.take_over_create(verb, &entry)?.record),
             RecordState::Removing => {
                 Err(verb.error(ErrorKind::NotFound, "the volume is being removed"))
             }

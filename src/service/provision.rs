@@ -1,10 +1,11 @@
 //! Create and remove, and finishing what a dead daemon left half-done.
 //!
-//! Two daemons may work on one name at once; the compare-and-set of the record decides. Finishing
-//! another daemon's half-done create is harmless while that daemon lives: every step may be
-//! repeated, and only one of the two writes `ready`.
+//! Two daemons may ask for one name at once; the compare-and-set of the record decides. Who has
+//! written `creating` or `removing` works alone until the record is `ready` or gone: its name and
+//! the time stand in the record, and another daemon takes over only when no verb can last that
+//! long. What is removed is the image with the record's ID, never another of the same name.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Created, ErrorKind, Result, Service, Verb};
 use crate::backend::{BackendError, Plan};
@@ -13,7 +14,11 @@ use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
     Claim, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName, VolumeOptions,
+    Work,
 };
+
+/// Longer than any verb lasts, its undo included: after that nobody is at it any more.
+const LEASE: SignedDuration = SignedDuration::from_mins(3);
 
 /// The folder that containers see of a file system that we made: `lost+found` lies beside it.
 const FOLDER: &str = "_data";
@@ -52,11 +57,11 @@ impl Service {
                 }
             };
             match entry.record.state {
-                RecordState::Removing => self.finish_remove(verb, &entry)?,
+                RecordState::Removing => self.take_over_remove(verb, &entry)?,
                 _ if !self.is_same(&entry.record, given) => return Err(differs(verb, &entry)),
                 RecordState::Ready => return Ok(Created::AlreadyThere),
                 RecordState::Creating => {
-                    self.finish_create(verb, entry)?;
+                    self.take_over_create(verb, &entry)?;
                     return Ok(Created::Created);
                 }
             }
@@ -77,7 +82,9 @@ impl Service {
             size: plan.size,
             options,
             state: RecordState::Creating,
+            work: Some(self.work()),
             created: Timestamp::now(),
+            image_id: None,
             formatted: false,
             adopted: false,
             folder: FOLDER.to_owned(),
@@ -112,24 +119,51 @@ impl Service {
         }
     }
 
-    /// Takes a `creating` record to `ready`; every step may have been done already.
-    pub(super) fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
-        let record = Record { state: RecordState::Ready, ..entry.record.clone() };
+    /// Finishes a create that an earlier daemon began.
+    pub(super) fn take_over_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<Entry> {
+        let entry = self.take_over(verb, entry)?;
+        self.finish_create(verb, entry)
+    }
+
+    /// Takes a `creating` record of ours to `ready`; every step may have been done already.
+    fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
+        let mut record = Record { state: RecordState::Ready, work: None, ..entry.record.clone() };
         self.backend.provision(&record).map_err(|error| self.failed(verb, error))?;
+        let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
+        record.image_id = Some(info.id);
         self.describe(verb, &record)?;
-        match self.catalog.replace(verb.name, &entry, &record) {
-            Ok(entry) => {
-                self.known.note(verb.name, Some(&record));
-                Ok(entry)
+        let ready = self.catalog.replace(verb.name, &entry, &record);
+        let entry = ready.map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, Some(&record));
+        Ok(entry)
+    }
+
+    /// Makes the work on a record that is not `ready` ours: at once where it was ours before a
+    /// restart, and else only when whoever began it cannot be at it any more. Two daemons that took
+    /// one record to its end at once could make or remove each other's image.
+    fn take_over(&self, verb: Verb<'_>, entry: &Entry) -> Result<Entry> {
+        let ours = self.work();
+        if let Some(work) = entry.record.work.as_ref().filter(|work| work.by != ours.by) {
+            if ours.since.duration_since(work.since) < LEASE {
+                let state = entry.record.state.as_str();
+                let cause = format!("host {} is {state} it since {:.0}", work.host, work.since);
+                return Err(verb.error(ErrorKind::Unavailable, cause).advise(
+                    "try again in a moment; what a dead host began is taken over after 3 minutes",
+                ));
             }
-            Err(CatalogError::Changed) => {
-                let now = self.entry(verb)?;
-                match now.record.state {
-                    RecordState::Ready if now.record.created == record.created => Ok(now),
-                    _ => Err(self.failed(verb, CatalogError::Changed)),
-                }
-            }
-            Err(error) => Err(self.failed(verb, error)),
+        }
+        let record = Record { work: Some(ours), ..entry.record.clone() };
+        self.catalog.replace(verb.name, entry, &record).map_err(|error| self.failed(verb, error))
+    }
+
+    /// This daemon at work now. It is known by its boot and its state folder, so that one that is
+    /// started again goes on with what it began.
+    pub(super) fn work(&self) -> Work {
+        let folder = self.settings.state_folder.display();
+        Work {
+            by: format!("{}:{folder}", self.host.boot_id),
+            host: self.host.name.clone(),
+            since: Timestamp::now(),
         }
     }
 
@@ -140,8 +174,15 @@ impl Service {
         self.backend.describe(&record.location, &text).map_err(|error| self.failed(verb, error))
     }
 
-    /// Undoes a create that never became `ready`. Its image is deleted only while it is empty.
-    pub(super) fn undo_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+    /// Undoes a create that an earlier daemon began.
+    pub(super) fn take_over_undo(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+        let entry = self.take_over(verb, entry)?;
+        self.undo_create(verb, &entry)
+    }
+
+    /// Undoes a create of ours that did not become `ready`. Its image is deleted only while it is
+    /// empty.
+    fn undo_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
         if self.is_untouched(&removing) {
             removing.options.insert("on-remove".to_owned(), RemovePolicy::Delete.to_string());
@@ -169,31 +210,45 @@ impl Service {
         self.await_cluster(verb)?;
         let entry = self.entry(verb)?;
         match entry.record.state {
-            RecordState::Creating => return self.undo_create(verb, &entry),
-            RecordState::Removing => return self.finish_remove(verb, &entry),
+            RecordState::Creating => return self.take_over_undo(verb, &entry),
+            RecordState::Removing => return self.take_over_remove(verb, &entry),
             RecordState::Ready => {}
         }
         self.refuse_protected(verb, &entry.record)?;
         self.let_go(verb)?;
         // Letting go has changed the record.
         let entry = self.entry(verb)?;
-        self.refuse_used(verb, &entry.record)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
+        // To forget a reader of an image is nothing to the image's writer.
+        if policy != RemovePolicy::Keep || !entry.record.is_read_only() {
+            self.refuse_used(verb, &entry.record)?;
+        }
         if policy == RemovePolicy::Keep {
             return self.forget(verb, &entry);
         }
-        let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
+        let mut removing = Record {
+            state: RecordState::Removing,
+            work: Some(self.work()),
+            ..entry.record.clone()
+        };
         removing.options.insert("on-remove".to_owned(), policy.to_string());
-        let entry = self
+        let marked = self
             .catalog
             .replace(name, &entry, &removing)
             .map_err(|error| self.failed(verb, error))?;
         self.known.note(name, Some(&removing));
-        self.finish_remove(verb, &entry).inspect_err(|_| self.revert_remove(verb, &entry))
+        self.finish_remove(verb, &marked)
+            .inspect_err(|_| self.revert_remove(verb, &marked, &entry.record))
     }
 
-    /// Takes a `removing` record to its end; every step may have been done already.
-    pub(super) fn finish_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+    /// Finishes a remove that an earlier daemon began.
+    pub(super) fn take_over_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
+        let entry = self.take_over(verb, entry)?;
+        self.finish_remove(verb, &entry)
+    }
+
+    /// Takes a `removing` record of ours to its end; every step may have been done already.
+    fn finish_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let record = &entry.record;
         if !record.adopted || record.options.contains_key("on-remove") {
             let keep = match record.typed_options() {
@@ -201,9 +256,10 @@ impl Service {
                 Ok(options) => Some(options.trash_expiry),
                 Err(error) => return Err(self.failed(verb, error)),
             };
-            self.backend
-                .deprovision(&record.location, keep)
-                .map_err(|error| self.failed(verb, error))?;
+            if self.is_its_image(verb, record)? {
+                let gone = self.backend.deprovision(&record.location, keep);
+                gone.map_err(|error| self.failed(verb, error))?;
+            }
         }
         match self.catalog.remove(verb.name, entry) {
             // Somebody else has finished it.
@@ -211,6 +267,17 @@ impl Service {
                 self.known.note(verb.name, None);
                 self.forget_observations(verb.name);
                 Ok(())
+            }
+            Err(error) => Err(self.failed(verb, error)),
+        }
+    }
+
+    /// Is what lies there the record's image, and not another that has its name by now?
+    fn is_its_image(&self, verb: Verb<'_>, record: &Record) -> Result<bool> {
+        match self.backend.info(&record.location) {
+            Ok(info) => Ok(record.image_id.as_ref().is_none_or(|id| *id == info.id)),
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                Ok(false)
             }
             Err(error) => Err(self.failed(verb, error)),
         }
@@ -224,17 +291,12 @@ impl Service {
     }
 
     /// A remove that was refused by the cluster has changed nothing.
-    fn revert_remove(&self, verb: Verb<'_>, entry: &Entry) {
-        let gone = |error: &BackendError| matches!(error, BackendError::Cluster(error) if error.kind == ClusterErrorKind::NotFound);
-        match self.backend.info(&entry.record.location) {
-            Err(error) if gone(&error) => return,
-            // In doubt it stays `removing`, and is finished later.
-            Err(_) => return,
-            Ok(_) => {}
-        }
-        let ready = Record { state: RecordState::Ready, ..entry.record.clone() };
-        if self.catalog.replace(verb.name, entry, &ready).is_ok() {
-            self.known.note(verb.name, Some(&ready));
+    fn revert_remove(&self, verb: Verb<'_>, marked: &Entry, before: &Record) {
+        // Where the image is gone, or in doubt, the record stays `removing`, and is finished later.
+        if self.backend.info(&before.location).is_ok()
+            && self.catalog.replace(verb.name, marked, before).is_ok()
+        {
+            self.known.note(verb.name, Some(before));
         }
     }
 

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
-use super::{Service, Verb};
+use super::{ErrorKind, Service, Verb};
 use crate::backend::Evidence;
+use crate::catalog::Entry;
 use crate::deadline::Deadline;
 use crate::system::MappedDevice;
 use crate::volume::{Description, RecordState, VolumeName};
@@ -21,9 +22,6 @@ const SWEEP: Duration = Duration::from_secs(60);
 
 /// How often the trash is looked through.
 const PURGE: Duration = Duration::from_secs(3600);
-
-/// A create that is older than this is nobody's any more: the engine gives up after two minutes.
-const ABANDONED: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is to be done about a reference; decided apart from doing it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,25 +187,32 @@ impl Service {
         }
     }
 
-    /// Finishes removes and undoes creates that a dead daemon left, wherever it ran.
+    /// `Get` has told the engine of it, so it is finished; undone only where that cannot be.
+    fn settle_create(&self, verb: Verb<'_>, entry: &Entry) -> super::Result<()> {
+        match self.take_over_create(verb, entry) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
+            Err(_) => self.take_over_undo(verb, &self.entry(verb)?),
+        }
+    }
+
+    /// Finishes what a dead daemon left half-created or half-removed, wherever it ran.
     fn sweep(&self, deadline: &Deadline) {
         if !is_due(&mut self.observed().swept, SWEEP) {
             return;
         }
         let Ok(records) = self.known.list() else { return };
         for (name, entry) in records.iter() {
-            let age = Timestamp::now().duration_since(entry.record.created);
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
             let done = match entry.record.state {
                 RecordState::Ready => continue,
-                RecordState::Removing => self.finish_remove(verb, entry),
-                RecordState::Creating if age > ABANDONED => self.undo_create(verb, entry),
-                RecordState::Creating => continue,
+                RecordState::Removing => self.take_over_remove(verb, entry),
+                RecordState::Creating => self.settle_create(verb, entry),
             };
             match done {
                 Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),
-                Err(error) => tracing::warn!(volume = %name, %error, "half-done record left"),
+                Err(error) => tracing::info!(volume = %name, %error, "half-done record left"),
             }
         }
     }

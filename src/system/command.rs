@@ -4,10 +4,10 @@
 //! of the daemon's), in a process group of its own, with its output caught up to a limit. At the
 //! deadline the whole group is killed. A child that the kernel does not let go (state D) is left
 //! to the thread that waits for it, and the caller gets its answer all the same. Secrets never
-//! stand in an argument: whatever is secret goes through the standard input or a file.
+//! stand in an argument: Ceph's programs are told where the keyring is.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -86,7 +86,6 @@ fn package_of(program: &str) -> &str {
 pub(crate) struct Command {
     program: PathBuf,
     args: Vec<OsString>,
-    input: Vec<u8>,
     search_path: OsString,
 }
 
@@ -101,7 +100,7 @@ pub(crate) struct Output {
 impl Command {
     pub(crate) fn new(program: PathBuf, programs: &Programs) -> Self {
         let search_path = programs.search_path();
-        Self { program, args: Vec::new(), input: Vec::new(), search_path }
+        Self { program, args: Vec::new(), search_path }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -111,12 +110,6 @@ impl Command {
 
     pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// What the program reads; short enough for a pipe (64 KiB), or the write would block.
-    pub(crate) fn input(mut self, input: Vec<u8>) -> Self {
-        self.input = input;
         self
     }
 
@@ -164,24 +157,18 @@ impl Command {
 
     #[expect(clippy::disallowed_methods, reason = "this is where children get their deadline")]
     fn spawn(&self) -> Result<Child, SystemErrorKind> {
-        let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
-        let mut child = std::process::Command::new(&self.program)
+        let child = std::process::Command::new(&self.program)
             .args(&self.args)
             .env_clear()
             .env("PATH", &self.search_path)
             .env("LC_ALL", "C")
             .current_dir("/")
             .process_group(0)
-            .stdin(stdin)
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| SystemErrorKind::Io { path: self.program.clone(), source })?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A program that ends without reading says why by its status.
-            let _ = stdin.write_all(&self.input);
-        }
-        Ok(child)
+            .spawn();
+        child.map_err(|source| SystemErrorKind::Io { path: self.program.clone(), source })
     }
 }
 

@@ -2,25 +2,28 @@
 //!
 //! A mount, an unmount, a stat of a volume or an ioctl of a loop device can stay in the kernel for
 //! as long as the cluster is away. A thread that did it would keep a killed daemon, and with it
-//! the daemon's socket, alive. So the daemon starts its own program again with `kernel` as the
-//! first argument, writes one [`Call`] to its standard input as JSON, and reads one answer from its
-//! standard output. The child has none of the daemon's file descriptors.
+//! the daemon's socket, alive. So the daemon starts its own program again as a small server, which
+//! forks a child for each [`Call`]: loading the program with all of librbd behind it takes longer
+//! than most calls, and a daemon of many threads cannot fork without an exec.
 //!
 //! ```text
-//!  daemon ── docker-ceph kernel mount ──▶ child: mount(2) ──▶ {"Ok": …} or {"Err": {errno, path}}
-//!         ◀─ answer, or SIGKILL at the deadline
+//!  daemon ── starts once ──▶ docker-ceph kernel serve ── fork ──▶ child: mount(2)
+//!    │  ── a connection for each call ──────────────────────────────▶ │
+//!    └── {"mount": …} ─────▶  ◀── who I am; {"Ok": …} or {"Err": {errno, path}}
+//!                                                          SIGKILL at the deadline
 //! ```
 
 mod calls;
+mod client;
 mod detach;
 mod folder;
 mod ioctl;
 mod loop_device;
+mod server;
 
 pub(crate) use detach::Detach;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,8 +34,10 @@ use super::command::{Command, Programs};
 use super::{Ownership, SystemErrorKind};
 use crate::deadline::Deadline;
 
-/// The first argument that makes the program a child of this kind.
+/// The first argument that makes the program one of these.
 const ENTRY: &str = "kernel";
+/// The second that makes it the server.
+const SERVE: &str = "serve";
 
 /// What the child is asked to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,26 +69,6 @@ pub(crate) enum Call {
     Detach(Detach),
 }
 
-impl Call {
-    /// A word for the process list.
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Mount { .. } => "mount",
-            Self::Unmount { .. } => "unmount",
-            Self::Usage { .. } => "usage",
-            Self::Trim { .. } => "trim",
-            Self::MakeFolder { .. } => "make-folder",
-            Self::IsBlank { .. } => "is-blank",
-            Self::Size { .. } => "size",
-            Self::AttachLoop { .. } => "attach-loop",
-            Self::DetachLoop { .. } => "detach-loop",
-            Self::ResizeLoop { .. } => "resize-loop",
-            Self::WriteSysfs { .. } => "write-sysfs",
-            Self::Detach(_) => "detach",
-        }
-    }
-}
-
 /// A system call that failed in the child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Failure {
@@ -100,16 +85,17 @@ impl Failure {
 
 type Answer = Result<serde_json::Value, Failure>;
 
-/// Starts the children.
-#[derive(Debug, Clone)]
+/// Where the calls are done.
+#[derive(Debug)]
 pub(crate) struct Kernel {
+    client: client::Client,
     program: PathBuf,
     programs: Programs,
 }
 
 impl Kernel {
     pub(crate) fn new(program: PathBuf, programs: Programs) -> Self {
-        Self { program, programs }
+        Self { client: client::Client::new(program.clone()), program, programs }
     }
 
     /// Does a call in a child and gives its answer. A failed one is `Io` with its errno.
@@ -118,13 +104,12 @@ impl Kernel {
         call: &Call,
         deadline: &Deadline,
     ) -> Result<T, SystemErrorKind> {
-        let input = serde_json::to_vec(call).map_err(|error| refused(&error))?;
-        let command = self.command().arg(call.word()).input(input);
-        let output = command.run(deadline)?;
-        let answer: Answer = serde_json::from_slice(&output.stdout)
-            .map_err(|error| refused(&format!("{error}: {}", output.tail())))?;
-        match answer {
-            Ok(value) => serde_json::from_value(value).map_err(|error| refused(&error)),
+        let mut line = serde_json::to_vec(call).map_err(|error| unreadable(&error))?;
+        line.push(b'\n');
+        let answer = self.client.ask(&line, deadline);
+        tracing::debug!(?call, ok = answer.is_ok(), "kernel call done");
+        match serde_json::from_slice::<Answer>(&answer?).map_err(|error| unreadable(&error))? {
+            Ok(value) => serde_json::from_value(value).map_err(|error| unreadable(&error)),
             Err(Failure { errno, path }) => {
                 let source = std::io::Error::from_raw_os_error(errno);
                 Err(SystemErrorKind::Io { path, source })
@@ -132,18 +117,15 @@ impl Kernel {
         }
     }
 
-    /// A program in a session and cgroup of its own that ends by itself (it may leave a daemon).
+    /// A program in a cgroup of its own that ends by itself (it may leave a daemon).
     pub(crate) fn isolated(&self, command: &Command) -> Command {
-        self.command().arg(detach::RUN).args(command.line())
-    }
-
-    fn command(&self) -> Command {
-        Command::new(self.program.clone(), &self.programs).arg(ENTRY)
+        let own = Command::new(self.program.clone(), &self.programs);
+        own.args([ENTRY, detach::RUN]).args(command.line())
     }
 }
 
-fn refused(error: &impl ToString) -> SystemErrorKind {
-    SystemErrorKind::Refused(format!("the child's answer cannot be read: {}", error.to_string()))
+fn unreadable(error: &serde_json::Error) -> SystemErrorKind {
+    SystemErrorKind::Refused(format!("what a child says cannot be read: {error}"))
 }
 
 /// The errno of a failed call.
@@ -154,7 +136,7 @@ pub(crate) fn errno(error: &SystemErrorKind) -> Option<i32> {
     }
 }
 
-/// Runs as a child, if the program was started as one: then `main` returns this at once.
+/// Runs as one of these, if the program was started as one: then `main` returns this at once.
 #[must_use]
 pub fn kernel_entry() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
@@ -163,28 +145,12 @@ pub fn kernel_entry() -> Option<ExitCode> {
     }
     detach::close_inherited();
     let word = args.next().unwrap_or_default();
-    Some(match detach::run(&word, args.collect()) {
-        Some(code) => code,
-        None => answer(),
+    Some(if word == SERVE {
+        server::serve()
+    } else if word == detach::RUN {
+        detach::run(args.collect())
+    } else {
+        eprintln!("this is how the daemon starts its own helpers, and no command");
+        ExitCode::from(2)
     })
-}
-
-fn answer() -> ExitCode {
-    let mut input = Vec::new();
-    if let Err(error) = std::io::stdin().read_to_end(&mut input) {
-        eprintln!("read the call: {error}");
-        return ExitCode::FAILURE;
-    }
-    let call: Call = match serde_json::from_slice(&input) {
-        Ok(call) => call,
-        Err(error) => {
-            eprintln!("this is how the daemon starts its own helpers, not a command: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match serde_json::to_string(&calls::run(&call)) {
-        Ok(answer) => println!("{answer}"),
-        Err(error) => eprintln!("{error}"),
-    }
-    ExitCode::SUCCESS
 }

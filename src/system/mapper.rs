@@ -10,6 +10,7 @@ mod nbd;
 mod record;
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::kernel::Call;
 use super::linux::LinuxSystem;
@@ -19,6 +20,12 @@ use super::{
 };
 use crate::deadline::Deadline;
 use crate::volume::{ImageSpec, MapperKind};
+
+/// How long an unmap waits for who has the device open: udev, `blkid`, a child of ours that was
+/// stuck. Who has it mounted stays longer, and is named.
+const BUSY: Duration = Duration::from_secs(2);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
 
 type KindResult<T> = std::result::Result<T, SystemErrorKind>;
 
@@ -85,7 +92,7 @@ impl Mappers for LinuxSystem {
 impl LinuxSystem {
     /// Waits for the node of a new device, and for it to have a size.
     fn wait_for_device(&self, device: &Path, deadline: &Deadline) -> KindResult<()> {
-        let step = std::time::Duration::from_millis(10);
+        let step = Duration::from_millis(10);
         while !device.exists() {
             if !deadline.wait(step) {
                 return Err(SystemErrorKind::Missing {

@@ -143,7 +143,9 @@ impl OptionRules {
         }
         let adopting = options.contains_key("image");
         for (name, value) in &self.defaults {
-            if !adopting || !find(name).is_some_and(|def| def.only_new) {
+            // What is to become of another's image is never a matter of defaults.
+            let for_adopted = name != "on-remove" && !find(name).is_some_and(|def| def.only_new);
+            if !adopting || for_adopted {
                 options.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
@@ -402,6 +404,8 @@ mod tests {
             (&[("fstype", "xfs"), ("fs-type", "ext4")], &["twice"]),
             (&[("pool", "a/b")], &["a/b"]),
             (&[("mkfs-options", "/dev/sda")], &["/dev/sda"]),
+            (&[("features", "layerng")], &["layerng", "layering"]),
+            (&[("map-options", "queue_depth=8,share")], &["share", "driver"]),
             (&[("trash-expiry", "soon")], &["soon", "7d"]),
             (&[("help", "")], &["size", "mkfs-options", "also:"]),
         ] {

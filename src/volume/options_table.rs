@@ -50,7 +50,7 @@ options! {
     "pool" [], "NAME", NEW, plain, "pool of the image (the home pool)";
     "namespace" [], "NAME", NEW, plain, "RADOS namespace of the image (the home namespace)";
     "data-pool" ["dataPool"], "NAME", NEW, plain, "pool for the data, may be erasure-coded";
-    "features" ["image-features", "imageFeatures"], "layering,…", NEW, list,
+    "features" ["image-features", "imageFeatures"], "layering,…", NEW, features,
         "image features (what the mapper carries)";
     "object-size" ["objectSize", "order"], "4M", NEW, object_size, "size of the image's objects";
     "stripe-unit" ["stripeUnit"], "64K", NEW, size, "stripe unit, with stripe-count";
@@ -63,7 +63,7 @@ options! {
         "permissions of the volume's root folder (0755)";
     "image" [], "pool/ns/image", ANY, image, "adopt this image as it is, instead of a new one";
     "mount-options" ["mountOptions", "mount_opts"], "noatime,…", ANY, list, "mount options";
-    "map-options" ["mapOptions"], "queue_depth=64,…", ANY, list,
+    "map-options" ["mapOptions"], "queue_depth=64,…", ANY, map_options,
         "options for krbd or rbd-nbd, as rbd device map -o takes them";
     "mapper" ["mounter"], "krbd|nbd|fuse", ANY, word::<MapperKind>,
         "how the image becomes a device (the daemon's setting)";
@@ -118,6 +118,35 @@ fn list(value: &str) -> Result<String, String> {
         return Err("words separated by commas are expected".to_owned());
     }
     Ok(words.join(","))
+}
+
+/// What a new image can be given; other features come by themselves (`data-pool`, `operations`).
+fn features(value: &str) -> Result<String, String> {
+    const KNOWN: [&str; 7] = [
+        "layering",
+        "striping",
+        "exclusive-lock",
+        "object-map",
+        "fast-diff",
+        "deep-flatten",
+        "journaling",
+    ];
+    let words = list(value)?;
+    match words.split(',').find(|word| !KNOWN.contains(word)) {
+        Some(word) => Err(format!("there is no feature {word:?}; there are {}", KNOWN.join(", "))),
+        None => Ok(words),
+    }
+}
+
+/// How an image is locked and shared between hosts is what keeps it from two writers: ours alone.
+fn map_options(value: &str) -> Result<String, String> {
+    const OURS: [&str; 9] =
+        ["exclusive", "share", "noshare", "noudev", "udev", "ro", "rw", "lock_on_read", "force"];
+    let words = list(value)?;
+    match words.split(',').find(|word| OURS.contains(word)) {
+        Some(word) => Err(format!("{word} is the driver's to set")),
+        None => Ok(words),
+    }
 }
 
 /// The device is ours to name: an argument that is a path would be taken for it.

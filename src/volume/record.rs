@@ -52,6 +52,18 @@ pub struct Claim {
     pub since: Timestamp,
 }
 
+/// Who takes a record that is not `ready` to its end, and since when. For as long as a verb can
+/// last nobody else touches it; after that it is taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The daemon: one that is started again is the same.
+    pub by: String,
+    /// Its host, for people.
+    pub host: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// What the catalog knows of a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -67,8 +79,14 @@ pub struct Record {
     pub options: Options,
     /// Where the volume is in its life.
     pub state: RecordState,
+    /// Who works on it, while it is not `ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
     /// When it was created.
     pub created: Timestamp,
+    /// The image's internal ID: what is removed is this image, and no other of the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// It has been formatted, so that an empty probe means damage and never "format me".
     pub formatted: bool,
     /// The image was there before the volume: it is never formatted, and kept when the volume goes.
@@ -134,6 +152,7 @@ impl Record {
     pub fn description(&self, name: &VolumeName) -> Description {
         let record = Self {
             state: RecordState::Ready,
+            work: None,
             claim: None,
             readers: Vec::new(),
             used: None,

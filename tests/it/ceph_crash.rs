@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::{Daemon, Lab, Reply, within};
+use crate::support::daemon::{Daemon, Lab, Reply, within, within_by};
 use crate::support::repeats;
 
 /// How many calls of a verb are tried in a short run, for each of before and after.
@@ -65,7 +65,7 @@ impl Call {
     /// Makes it until it succeeds. A removal that was made before the crash finds nothing more.
     fn made_good(self, daemon: &Daemon, volume: &str) {
         let mut last = None;
-        let good = within(MADE_GOOD, || {
+        let good = within_by(MADE_GOOD, Duration::from_secs(1), || {
             let reply = self.make(daemon, volume);
             let gone = matches!(self, Self::Remove) && !exists(daemon, volume);
             let good = gone || reply.as_ref().is_ok_and(Reply::is_ok);

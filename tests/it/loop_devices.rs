@@ -18,7 +18,8 @@ use docker_volume_ceph::volume::FsType;
 const SIZE: u64 = 400 << 20;
 
 pub(crate) fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
+    // Longer than the cluster keeps the lock of a client that was killed.
+    Deadline::after(Duration::from_secs(60))
 }
 
 /// Runs a program that has to succeed, and gives what it printed.
@@ -396,4 +397,18 @@ fn twenty_folders_at_once() {
     });
     let made = |n: u32| Path::new(&host.target()).join(format!("v{n}")).is_dir();
     assert!((0..20).all(made));
+}
+
+#[test]
+fn the_server_of_kernel_calls_is_started_again_when_it_dies() {
+    let host = Host::mounted(FsType::Ext4);
+    host.size();
+    let own = std::process::id();
+    let helper = env!("CARGO_BIN_EXE_docker-ceph");
+    let server = format!("pgrep -P {own} -f '^{helper} kernel serve$'");
+    for pid in sh(&server).lines() {
+        // Those of the tests beside this one, too: they have to bear it.
+        let _ = Command::new("kill").args(["-9", pid]).status();
+    }
+    assert!(host.size() > 0);
 }

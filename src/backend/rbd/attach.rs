@@ -54,6 +54,10 @@ impl Attaching for RbdBackend {
             self.system.check(&device.device, fs_type, deadline)?;
             self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
         }
+        if fs_type == FsType::Ext4 && !plan.read_only && !formatted {
+            // Now, because mounted it would grow only for a process with SYS_RESOURCE.
+            self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        }
         let request = MountRequest {
             device: device.device.clone(),
             target: plan.target.clone(),
@@ -151,7 +155,13 @@ impl RbdBackend {
                  data is lost, restore it from a snapshot or a backup",
                 device.image
             ))),
-            (Probe::Other(found), _) => Err(BackendError::Unsafe(format!(
+            (Probe::Other(found), Some(_)) => Err(BackendError::Unsafe(format!(
+                "image {} holds {found} and was never formatted to the end, most likely because a \
+                 host died in the middle of mkfs; no container has ever had it: remove the volume \
+                 and create it again",
+                device.image
+            ))),
+            (Probe::Other(found), None) => Err(BackendError::Unsafe(format!(
                 "image {} holds {found}, which is not mounted and not overwritten; volumes are \
                  ext4 or xfs on the whole image",
                 device.image
@@ -170,7 +180,9 @@ impl RbdBackend {
         if plan.read_only {
             return Ok(());
         }
-        self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        if fs_type == FsType::Xfs {
+            self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        }
         if !plan.folder.is_empty() {
             self.system.make_folder(&plan.target, &plan.folder, plan.owner, deadline)?;
         }

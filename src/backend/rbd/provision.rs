@@ -16,6 +16,10 @@ impl Provisioning for RbdBackend {
         }
         let location = self.location_of(options).image(name.as_str());
         self.check_pools(&location.location, options)?;
+        // A host that cannot map at all may still create for those that can.
+        if let Ok(mapper) = self.choose_mapper(options.mapper) {
+            self.check_features(mapper, &options.features, &location)?;
+        }
         match self.cluster.image_info(&location) {
             Ok(_) => Err(BackendError::Conflict(format!(
                 "there is an image {location} already, which is no volume; adopt it with \

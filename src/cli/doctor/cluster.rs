@@ -12,9 +12,17 @@ use crate::volume::{Location, MapperKind};
 /// More images than this are not opened one by one.
 const MOST_IMAGES: usize = 200;
 
-/// The features that every kernel since 5.4 maps with krbd, and what rbd-fuse carries.
-const KRBD_FEATURES: [&str; 6] =
-    ["layering", "striping", "exclusive-lock", "object-map", "fast-diff", "deep-flatten"];
+/// The features that every kernel since 5.4 maps with krbd.
+const KRBD_FEATURES: [&str; 8] = [
+    "layering",
+    "striping",
+    "exclusive-lock",
+    "object-map",
+    "fast-diff",
+    "deep-flatten",
+    "data-pool",
+    "operations",
+];
 
 /// Asks one question after the other; the first that shows the cluster away is the last.
 pub(super) fn examine(cluster: &dyn Cluster, settings: &Settings) -> Vec<Finding> {

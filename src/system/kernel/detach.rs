@@ -6,11 +6,11 @@
 //! and a scope of systemd where it runs, or else a cgroup of our own beside those of the services.
 //!
 //! ```text
-//!  daemon ─▶ kernel detach ─▶ kernel become: setsid, cgroup, OOM score, process file ─exec─▶ rbd-fuse
-//!                 └ ends at once, so that init is the parent
+//!  child of the call ─fork─▶ setsid, cgroup, OOM score, process file ─exec─▶ rbd-fuse
+//!         └ ends at once, so that init is the parent
 //! ```
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -20,13 +20,11 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ENTRY, Failure};
+use super::Failure;
 use crate::system::{ProcessId, mountinfo};
 
 /// Becomes a program in a cgroup of its own, with the standard files that there are.
 pub(super) const RUN: &str = "run";
-/// Becomes a program that outlives whoever started it, with a log file as its output.
-const BECOME: &str = "become";
 
 /// The cgroup of those that no scope holds.
 const CGROUP: &str = "docker-volume-ceph";
@@ -53,54 +51,37 @@ pub(super) fn close_inherited() {
     }
 }
 
+/// Forks the program, in a child that ends right after.
 #[expect(clippy::disallowed_methods, reason = "the child is to outlive every deadline")]
 pub(super) fn start(program: &Detach) -> Result<ProcessId, Failure> {
-    let own = Path::new("/proc/self/exe");
-    let child = Command::new(own)
-        .args([ENTRY, BECOME])
-        .args([&program.log, &program.process_file])
-        .args(&program.line)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(Failure::of(own))?;
-    let ended =
-        || Failure { errno: libc::ECHILD, path: program.line.first().into_iter().collect() };
-    ProcessId::of(child.id()).ok_or_else(ended)
+    let path = PathBuf::from(program.line.first().map_or("", String::as_str));
+    let child = super::server::in_child(|| {
+        become_program(program);
+        None
+    });
+    let child = child.map_err(Failure::of(&path))?;
+    let ended = Failure { errno: libc::ECHILD, path };
+    ProcessId::of(child.as_raw().cast_unsigned()).ok_or(ended)
 }
 
-/// Does what the word says, which ends in another program; `None` for another word.
-pub(super) fn run(word: &OsStr, args: Vec<OsString>) -> Option<ExitCode> {
-    let mut args = args.into_iter();
-    let error = if word == RUN {
-        leave_the_daemon();
-        exec(args.collect(), None)
-    } else if word == BECOME {
-        let (log, process_file) = (args.next()?, args.next()?);
-        become_program(Path::new(&log), Path::new(&process_file), args.collect())
-    } else {
-        return None;
-    };
-    eprintln!("{error}");
-    Some(ExitCode::from(127))
+/// Leaves the daemon's cgroup and becomes the program, with the standard files that there are.
+pub(super) fn run(line: Vec<OsString>) -> ExitCode {
+    leave_the_daemon();
+    eprintln!("{}", exec(line, None));
+    ExitCode::from(127)
 }
 
-fn become_program(log: &Path, process_file: &Path, line: Vec<OsString>) -> std::io::Error {
-    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(log);
-    let mut log = match opened {
-        Ok(log) => log,
-        Err(error) => return error,
-    };
+fn become_program(program: &Detach) {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&program.log);
+    let Ok(mut log) = opened else { return };
     let _ = nix::unistd::setsid();
     leave_the_daemon();
-    let recorded = record(process_file);
-    let error = match recorded.and_then(|()| log.try_clone()) {
+    let line = program.line.iter().map(OsString::from).collect();
+    let error = match record(&program.process_file).and_then(|()| log.try_clone()) {
         Ok(output) => exec(line, Some(output)),
         Err(error) => error,
     };
     let _ = writeln!(log, "start: {error}");
-    error
 }
 
 fn record(process_file: &Path) -> std::io::Result<()> {

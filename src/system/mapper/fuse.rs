@@ -8,7 +8,9 @@
 //!                                                              │ unmap: is anything mounted? Busy
 //!   folder removed ◀── process gone ◀── mnt unmounted ◀── loop device off
 //!
-//!   rbd-fuse dead, or the map never got whole: rbd-fuse killed first, then the same way back.
+//!   rbd-fuse dead, or a map that missed its deadline: rbd-fuse killed first, then the same way
+//!   back. One that is killed cannot give the image's lock and watch back: the cluster lets them go
+//!   half a minute later, and the next map waits for that. So nothing else is killed at once.
 //! ```
 //!
 //! **No acknowledged byte is lost**, whenever `rbd-fuse` ends, because it never holds one. Its fsync
@@ -16,11 +18,14 @@
 //! or has failed, when it is answered. And it answers a read that failed with no bytes, which only
 //! direct I/O of the loop device takes for the error that it is (see `kernel::loop_device`).
 //!
-//! **Nobody else looks into the folder**: `rbd-fuse` walks an unlocked list when it is asked for
-//! attributes, and looking at a file of an unreachable cluster hangs. We look only from children.
+//! **Nobody else looks into the folder**: `rbd-fuse` lists its namespace whenever it is asked for
+//! attributes, without end if that fails (a fenced client, a key without the right to), walks the
+//! list unlocked, and whoever waits for it cannot be killed until it is. So the image has to be
+//! known to exist before it is mapped, and we look only from children.
 //!
-//! The image is opened for writing also for a read-only map; the loop device is what refuses
-//! writes, and without a write `rbd-fuse` never takes the image's lock.
+//! The image is opened for writing also for a read-only map; the loop device refuses writes. The
+//! flush that comes with making the loop device would take the image's lock, also from a writer
+//! elsewhere: a read-only map is told never to ask for it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +34,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{KindResult, file_name, is_read_only, missing, number_of};
+use super::{BUSY, KindResult, PAUSE, file_name, is_read_only, missing, number_of};
 use crate::deadline::Deadline;
 use crate::system::command::{io, last_lines};
 use crate::system::kernel::{AttachedLoop, Call, Detach, backing_file, errno, path_in};
@@ -148,8 +153,9 @@ impl LinuxSystem {
         }
         let (folder, _reserved) = self.new_folder(&request.image)?;
         let made = self.make_map(&folder, request, deadline);
-        made.inspect_err(|_| {
-            if let Err(error) = self.take_down(&folder, true, &deadline.for_undo(UNDO)) {
+        made.inspect_err(|kind| {
+            let stuck = matches!(kind, SystemErrorKind::Timeout { .. });
+            if let Err(error) = self.take_down(&folder, stuck, &deadline.for_undo(UNDO)) {
                 tracing::warn!(%error, image = %request.image, "a failed map was not undone");
             }
         })
@@ -164,7 +170,7 @@ impl LinuxSystem {
         let recorded = Recorded { image: request.image.clone(), read_only: request.read_only };
         state::replace(&folder.image_file(), &recorded).map_err(io(&folder.0))?;
         state::make_folder(&folder.mountpoint()).map_err(io(&folder.0))?;
-        let process = self.start_rbd_fuse(folder, &request.image, deadline)?;
+        let process = self.start_rbd_fuse(folder, request, deadline)?;
         wait_until_mounted(folder, process, deadline)?;
         let attached = self.attach_loop(folder, request, deadline)?;
         let sequence = sequence_of(&attached.device).unwrap_or_default();
@@ -186,11 +192,13 @@ impl LinuxSystem {
     fn start_rbd_fuse(
         &self,
         folder: &Folder,
-        image: &ImageSpec,
+        request: &MapRequest,
         deadline: &Deadline,
     ) -> KindResult<ProcessId> {
         let command = self.programs().find("rbd-fuse")?;
-        let command = command.arg("-f").args(self.ceph_args()).args(arguments(image));
+        let command = command.arg("-f").args(self.ceph_args()).args(arguments(request));
+        // It closes its standard error once it runs.
+        let command = command.arg(format!("--log-file={}", folder.log().display()));
         let line = command.arg(folder.mountpoint()).line().into_iter();
         let detach = Detach {
             line: line.map(|arg| arg.to_string_lossy().into_owned()).collect(),
@@ -244,15 +252,14 @@ impl LinuxSystem {
         let Some(_reserved) = self.reserve(&found.folder.0) else {
             return Err(SystemErrorKind::Refused("it is being unmapped already".to_owned()));
         };
-        let whole = found.process.is_some() && found.loop_device.is_some();
-        self.take_down(&found.folder, !whole, deadline)
+        self.take_down(&found.folder, false, deadline)
     }
 
-    /// The way back, from wherever the map had got to. `broken`: nothing can be written any more,
-    /// and `rbd-fuse` is killed first, because all that looks at its file might hang.
-    fn take_down(&self, folder: &Folder, broken: bool, deadline: &Deadline) -> KindResult<()> {
+    /// The way back, from wherever the map had got to. `stuck`: nothing was written yet, and
+    /// `rbd-fuse` is killed first, because a child of ours may wait for it.
+    fn take_down(&self, folder: &Folder, stuck: bool, deadline: &Deadline) -> KindResult<()> {
         let process = folder.process();
-        if let Some(process) = process.filter(|_| broken) {
+        if let Some(process) = process.filter(|_| stuck) {
             process.signal(Signal::SIGKILL);
             let _ = process.wait_for_end(&deadline.at_most(CLOSING));
         }
@@ -270,13 +277,17 @@ impl LinuxSystem {
     fn detach_loop(&self, device: &Path, deadline: &Deadline) -> KindResult<()> {
         let Some(file) = backing_file(device) else { return Ok(()) };
         let call = Call::DetachLoop { device: device.to_owned(), file };
-        self.kernel().call(&call, deadline).map_err(|kind| match errno(&kind) {
-            Some(libc::EBUSY) => {
-                let number = number_of(device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
-                SystemErrorKind::Busy(self.device_holders(number, device))
+        let patience = deadline.at_most(BUSY);
+        loop {
+            match self.kernel().call(&call, deadline) {
+                Err(kind) if errno(&kind) == Some(libc::EBUSY) => {}
+                result => return result,
             }
-            _ => kind,
-        })
+            if !patience.wait(PAUSE) {
+                let number = number_of(device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
+                return Err(SystemErrorKind::Busy(self.device_holders(number, device)));
+            }
+        }
     }
 
     pub(super) fn mapped_fuse(&self) -> KindResult<Vec<MappedDevice>> {
@@ -349,8 +360,13 @@ impl Found {
     }
 }
 
-fn arguments(image: &ImageSpec) -> Vec<String> {
-    let mut args = vec!["--rbd_cache=false".to_owned(), "-p".into(), image.location.pool.clone()];
+fn arguments(request: &MapRequest) -> Vec<String> {
+    let image = &request.image;
+    let mut args = vec!["--rbd_cache=false".to_owned()];
+    if request.read_only {
+        args.push("--rbd_auto_exclusive_lock_until_manual_request=false".to_owned());
+    }
+    args.extend(["-p".to_owned(), image.location.pool.clone()]);
     if !image.location.namespace.is_empty() {
         args.extend(["-s".to_owned(), image.location.namespace.clone()]);
     }
@@ -386,7 +402,7 @@ fn ended(folder: &Folder, how: &str) -> SystemErrorKind {
 /// namespace has a copy of the mount it does not, and is told to.
 fn end(process: ProcessId, deadline: &Deadline) -> KindResult<()> {
     let started = Instant::now();
-    if process.wait_for_end(&deadline.at_most(Duration::from_millis(300))) {
+    if process.wait_for_end(&deadline.at_most(CLOSING)) {
         return Ok(());
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -434,10 +450,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cache_is_off_and_the_namespace_is_named_where_there_is_one() {
-        let args = |text: &str| arguments(&text.parse().expect("a spec")).join(" ");
-        assert_eq!(args("rbd/docker/v1"), "--rbd_cache=false -p rbd -s docker -r v1");
-        assert_eq!(args("rbd/v1"), "--rbd_cache=false -p rbd -r v1");
+    fn the_cache_is_off_and_a_reader_never_asks_for_the_lock() {
+        let line = |text: &str, read_only| {
+            let (mapper, image) = (MapperKind::Fuse, text.parse().expect("a spec"));
+            let request = MapRequest { mapper, image, read_only, map_options: Vec::new() };
+            arguments(&request).join(" ")
+        };
+        assert_eq!(line("rbd/docker/v1", false), "--rbd_cache=false -p rbd -s docker -r v1");
+        assert_eq!(
+            line("rbd/v1", true),
+            "--rbd_cache=false --rbd_auto_exclusive_lock_until_manual_request=false -p rbd -r v1"
+        );
     }
 
     #[test]

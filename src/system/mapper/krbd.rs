@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::record::{Record, Records};
-use super::{KindResult, has_module, is_read_only, missing, number_of};
+use super::{BUSY, KindResult, PAUSE, has_module, is_read_only, missing, number_of};
 use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::kernel::Call;
@@ -20,8 +20,6 @@ use crate::volume::{ImageSpec, Location, MapperKind};
 const DEVICES: &str = "/sys/bus/rbd/devices";
 /// How long an undo may take when the deadline of what it undoes is over.
 const UNDO: Duration = Duration::from_secs(10);
-/// Between two attempts to unmap a device that somebody has open.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A feature's bit, its name, and the kernel that first carries it.
 const FEATURES: &[(u64, &str, (u32, u32))] = &[
@@ -198,13 +196,14 @@ impl LinuxSystem {
         let device = Path::new("/dev").join(name);
         let rbd = self.programs().find("rbd")?.args(["device", "unmap", "--options", "noudev"]);
         let rbd = rbd.arg(&device);
+        let patience = deadline.at_most(BUSY);
         loop {
             let output = rbd.run_to_any_end(deadline)?;
             let gone = !devices(Path::new(DEVICES))?.iter().any(|seen| seen.name == name);
             match output.code() {
                 _ if gone => break,
                 // `rbd` exits with the errno.
-                Some(libc::EBUSY) if deadline.wait(PAUSE) => {}
+                Some(libc::EBUSY) if patience.wait(PAUSE) => {}
                 Some(libc::EBUSY) => {
                     let number = number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
                     let holders = self.device_holders(number, &device);

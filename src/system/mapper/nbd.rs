@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::record::{Record, Records};
-use super::{KindResult, has_module, is_read_only, missing, number_of};
+use super::{BUSY, KindResult, PAUSE, has_module, is_read_only, missing, number_of};
 use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::linux::LinuxSystem;
@@ -18,8 +18,6 @@ use crate::volume::{ImageSpec, MapperKind};
 
 /// How long an undo may take when the deadline of what it undoes is over.
 const UNDO: Duration = Duration::from_secs(10);
-/// Between two attempts to unmap a device that somebody has open.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// A device that some `rbd-nbd` serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,13 +140,14 @@ impl LinuxSystem {
     /// `rbd-nbd unmap` takes the device from under whoever has it mounted: that is looked at first.
     fn unmap_nbd_name(&self, name: &str, deadline: &Deadline) -> KindResult<()> {
         let device = Path::new("/dev").join(name);
+        let patience = deadline.at_most(BUSY);
         loop {
             let number = number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
             let holders = self.device_holders(number, &device);
             if holders.is_empty() {
                 break;
             }
-            if !deadline.wait(PAUSE) {
+            if !patience.wait(PAUSE) {
                 return Err(SystemErrorKind::Busy(holders));
             }
         }

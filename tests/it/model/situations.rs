@@ -183,6 +183,17 @@ fn an_unmount_of_what_is_held_open_says_by_whom_and_is_made_good_later() {
 }
 
 #[test]
+fn a_volume_that_is_brought_back_has_the_size_that_it_had() {
+    let mut world = World::new(MapperKind::Krbd);
+    let name = || "v".to_owned();
+    world.verb(0, &Verb::Create { name: name(), size: ByteSize::gib(1) }, None);
+    world.verb(0, &Verb::Resize { name: name(), size: ByteSize::gib(2) }, None);
+    world.verb(0, &Verb::Remove { name: name() }, None);
+    world.verb(0, &Verb::Undelete { name: name() }, None);
+    world.assert_agreement();
+}
+
+#[test]
 fn a_removed_volume_leaves_no_key() {
     let world = World::new(MapperKind::Krbd);
     let service = world.service(0);

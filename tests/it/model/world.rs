@@ -29,6 +29,8 @@ pub(super) struct World {
     /// Images that nobody made by way of the driver: they stay, whatever it does.
     foreign: BTreeSet<String>,
     mapper: MapperKind,
+    /// A host has gone down: then, and only then, may somebody be fenced.
+    rebooted: bool,
     numbers: u64,
     /// What the last mount answered.
     pub(super) mountpoint: PathBuf,
@@ -71,6 +73,7 @@ impl World {
             reference,
             foreign: BTreeSet::new(),
             mapper,
+            rebooted: false,
             numbers: 0,
             mountpoint: PathBuf::new(),
             _folder: folder,
@@ -198,6 +201,7 @@ impl World {
         self.nodes[host].host = again;
         self.restart(host);
         self.reference.rebooted(host);
+        self.rebooted = true;
     }
 
     /// The daemon looks around.
@@ -240,6 +244,8 @@ impl World {
     /// Compares everything with the reference.
     pub(super) fn assert_agreement(&self) {
         assert_eq!(self.cluster.violations(), [""; 0]);
+        // Whoever has let go of a volume has dropped its claim: nobody takes it for dead.
+        assert!(self.rebooted || self.cluster.fenced().is_empty(), "a living host was fenced");
         self.assert_nothing_absent(None);
         self.assert_kernels();
         self.assert_data();

@@ -235,6 +235,15 @@ impl Drop for Daemon {
             self.kill();
         }
         self.clean_up();
+        if std::thread::panicking() {
+            // The message of a failed test has the end of it; all of it may be worth a look.
+            let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+            let name = self.folder().file_name().expect("a named folder").to_owned();
+            let kept = kept.join(name).with_extension("log");
+            if fs::copy(self.folder().join("log"), &kept).is_ok() {
+                eprintln!("the daemon's log: {}", kept.display());
+            }
+        }
         let folder = self.folder().to_str().expect("the folder's path is text").to_owned();
         if !mounts_below(&folder).is_empty() {
             let kept = self.folder.take().map(tempfile::TempDir::keep);
@@ -244,7 +253,16 @@ impl Drop for Daemon {
 }
 
 /// Tries until it is true or the time is over.
-pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn within(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    within_by(limit, Duration::from_millis(50), condition)
+}
+
+/// The same, with a longer pause between tries that are dear.
+pub(crate) fn within_by(
+    limit: Duration,
+    pause: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -253,7 +271,7 @@ pub(crate) fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bo
         if Instant::now() > end {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pause);
     }
 }
 
