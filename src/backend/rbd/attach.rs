@@ -54,10 +54,6 @@ impl Attaching for RbdBackend {
             self.system.check(&device.device, fs_type, deadline)?;
             self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
         }
-        if fs_type == FsType::Ext4 && !plan.read_only && !formatted {
-            // Now, because mounted it would grow only for a process with SYS_RESOURCE.
-            self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
-        }
         let request = MountRequest {
             device: device.device.clone(),
             target: plan.target.clone(),
@@ -180,9 +176,7 @@ impl RbdBackend {
         if plan.read_only {
             return Ok(());
         }
-        if fs_type == FsType::Xfs {
-            self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
-        }
+        self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
         if !plan.folder.is_empty() {
             self.system.make_folder(&plan.target, &plan.folder, plan.owner, deadline)?;
         }
