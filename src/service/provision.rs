@@ -143,14 +143,14 @@ impl Service {
     /// one record to its end at once could make or remove each other's image.
     fn take_over(&self, verb: Verb<'_>, entry: &Entry) -> Result<Entry> {
         let ours = self.work();
-        if let Some(work) = entry.record.work.as_ref().filter(|work| work.by != ours.by) {
-            if ours.since.duration_since(work.since) < LEASE {
-                let state = entry.record.state.as_str();
-                let cause = format!("host {} is {state} it since {:.0}", work.host, work.since);
-                return Err(verb.error(ErrorKind::Unavailable, cause).advise(
-                    "try again in a moment; what a dead host began is taken over after 3 minutes",
-                ));
-            }
+        let at_it =
+            |work: &&Work| work.by != ours.by && ours.since.duration_since(work.since) < LEASE;
+        if let Some(work) = entry.record.work.as_ref().filter(at_it) {
+            let state = entry.record.state.as_str();
+            let cause = format!("host {} is {state} it since {:.0}", work.host, work.since);
+            return Err(verb.error(ErrorKind::Unavailable, cause).advise(
+                "try again in a moment; what a dead host began is taken over after 3 minutes",
+            ));
         }
         let record = Record { work: Some(ours), ..entry.record.clone() };
         self.catalog.replace(verb.name, entry, &record).map_err(|error| self.failed(verb, error))

@@ -21,7 +21,8 @@ on_host() {
   if [ "$(mode)" = host ]; then "$LAB_TOOLS/host" exec "$TRY/hosts" try "$@"; else "$@"; fi
 }
 
-listening() { on_host ss -Hxl | grep -qF " $SOCKET "; }
+# ss sees the sockets of other mount namespaces as well: the file has to be there, too.
+listening() { on_host test -S "$SOCKET" && on_host ss -Hxl | grep -qF " $SOCKET "; }
 
 # The engine that `try` found, also from a shell that names another.
 if [ -s "$TRY/docker-host" ]; then DOCKER_HOST=$(cat "$TRY/docker-host"); export DOCKER_HOST; fi

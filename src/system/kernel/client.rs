@@ -113,6 +113,7 @@ impl Client {
         Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it serves for as long as the daemon lives")]
     fn start(&self) -> std::io::Result<Server> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;

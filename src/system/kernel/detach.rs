@@ -52,7 +52,6 @@ pub(super) fn close_inherited() {
 }
 
 /// Forks the program, in a child that ends right after.
-#[expect(clippy::disallowed_methods, reason = "the child is to outlive every deadline")]
 pub(super) fn start(program: &Detach) -> Result<ProcessId, Failure> {
     let path = PathBuf::from(program.line.first().map_or("", String::as_str));
     let child = super::server::in_child(|| {

@@ -43,16 +43,24 @@ fn make(verb: &Verb, service: &Service, host: &SimHost, record: Record, notes: &
     let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
     if let Ok(Some(mountpoint)) = &answer {
         assert!(host.write_at(mountpoint, record), "a write to what was mounted");
-        notes.insert(record);
+        notes.there.insert(record);
     }
-    if matches!((verb, &answer), (Verb::Remove { .. }, Ok(_))) {
-        notes.clear();
+    match (verb, &answer) {
+        (Verb::Remove { .. }, Ok(_)) => notes.trashed = std::mem::take(&mut notes.there),
+        (Verb::Undelete { .. }, Ok(_)) => notes.there = std::mem::take(&mut notes.trashed),
+        _ => {}
     }
     answer.is_ok()
 }
 
-/// The records that the volume has to hold.
-type Notes = Arc<Mutex<BTreeSet<Record>>>;
+/// The records that the volume has to hold, and those that one in the trash had.
+#[derive(Debug, Default)]
+struct Noted {
+    there: BTreeSet<Record>,
+    trashed: BTreeSet<Record>,
+}
+
+type Notes = Arc<Mutex<Noted>>;
 
 /// Tries `work` on the first host with `others` on the second in the middle of it, at each place.
 fn at_every_place(before: &[Verb], work: &Work, others: &[Verb]) {
@@ -76,7 +84,7 @@ fn at_every_place_after(prepare: &dyn Fn(&World, &Notes), work: &Work, others: &
             let calls = world.nodes[0].plan.calls();
             let place = calls[usize::try_from(nth).expect("a small number") - 1];
             eprintln!("{mapper}: {work:?} {done}; before {nth}, {place}: {others:?} {made:?}");
-            let notes = notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let notes = notes.lock().unwrap_or_else(PoisonError::into_inner).there.clone();
             assert_settled(&world, &notes);
         }
     }

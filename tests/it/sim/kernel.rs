@@ -278,6 +278,9 @@ impl Filesystems for SimHost {
 
     fn grow(&self, path: &Path, mountpoint: &Path, fs_type: FsType, _: &Deadline) -> Result<()> {
         if fs_type == FsType::Xfs {
+            if !self.mounts()?.iter().any(|mount| mount.target == mountpoint) {
+                return Ok(());
+            }
             return self.on_mount(mountpoint, "grow", |fs, device, _| fs.size = device.size);
         }
         self.on_device(path, "grow", |_, cluster, device| {
