@@ -18,6 +18,7 @@ check: ## formatting, clippy, documentation, shell scripts, licences
 	@tests/lab/packages build check
 	cargo fmt --all -- --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 	@tests/lab/check-scripts
 	@if cargo deny --version > /dev/null 2>&1; then cargo deny --locked check; \

@@ -11,22 +11,13 @@
 )]
 
 mod ceph;
-#[cfg(feature = "failpoints")]
 mod ceph_crash;
 mod ceph_mapper;
 mod cli;
 mod engine;
 mod log;
 mod loop_devices;
-#[cfg(feature = "failpoints")]
 mod model;
 mod protocol;
-#[cfg(feature = "failpoints")]
 mod sim;
 mod support;
-
-/// A plain `cargo test` shows by this what it leaves out.
-#[cfg(not(feature = "failpoints"))]
-#[test]
-#[ignore = "the model and crash tests need --features failpoints"]
-fn model_and_crash_tests_are_left_out() {}
