@@ -15,6 +15,7 @@ mod ceph;
 mod ceph_crash;
 mod ceph_mapper;
 mod cli;
+#[cfg(feature = "failpoints")]
 mod engine;
 mod log;
 mod loop_devices;
@@ -23,10 +24,11 @@ mod model;
 mod protocol;
 #[cfg(feature = "failpoints")]
 mod sim;
+#[cfg(feature = "failpoints")]
 mod support;
 
 /// A plain `cargo test` shows by this what it leaves out.
 #[cfg(not(feature = "failpoints"))]
 #[test]
-#[ignore = "the model and crash tests need --features failpoints"]
+#[ignore = "the model, crash and engine tests need --features failpoints"]
 fn model_and_crash_tests_are_left_out() {}
