@@ -5,6 +5,8 @@
 //! the time stand in the record, and another daemon takes over only when no verb can last that
 //! long. What is removed is the image with the record's ID, never another of the same name.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Created, ErrorKind, Result, Service, Verb};
@@ -19,6 +21,9 @@ use crate::volume::{
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
 const LEASE: SignedDuration = SignedDuration::from_mins(3);
+
+/// How often a record that another daemon works on is looked at again.
+const POLL: Duration = Duration::from_millis(100);
 
 /// The folder that containers see of a file system that we made: `lost+found` lies beside it.
 const FOLDER: &str = "_data";
@@ -57,13 +62,17 @@ impl Service {
                 }
             };
             match entry.record.state {
-                RecordState::Removing => self.take_over_remove(verb, &entry)?,
+                RecordState::Removing => match self.take_over_remove(verb, &entry) {
+                    Err(error) if !may_wait(&error, deadline) => return Err(error),
+                    _ => continue,
+                },
                 _ if !self.is_same(&entry.record, given) => return Err(differs(verb, &entry)),
                 RecordState::Ready => return Ok(Created::AlreadyThere),
-                RecordState::Creating => {
-                    self.take_over_create(verb, &entry)?;
-                    return Ok(Created::Created);
-                }
+                RecordState::Creating => match self.take_over_create(verb, &entry) {
+                    Ok(_) => return Ok(Created::Created),
+                    Err(error) if !may_wait(&error, deadline) => return Err(error),
+                    Err(_) => continue,
+                },
             }
         }
         Err(verb.error(ErrorKind::Unavailable, "other hosts work on this name all the time"))
@@ -363,6 +372,11 @@ impl Service {
             _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
         })
     }
+}
+
+/// Another daemon at work on the same name is done in a moment: is there time to look again?
+fn may_wait(error: &super::VolumeError, deadline: &Deadline) -> bool {
+    error.kind == ErrorKind::Unavailable && deadline.wait(POLL)
 }
 
 /// Why a record was not inserted.

@@ -68,7 +68,7 @@ fn inspect_tells_what_a_volume_is_and_who_has_it() {
 fn ls_shows_a_volume_until_it_is_removed() {
     on_newest(|host| {
         let volume = host.volume(&[]);
-        assert_eq!(host.docker().volumes("ceph", &volume), [volume.clone()]);
+        assert_eq!(host.docker().volumes("ceph", &volume), [volume.as_str()]);
         assert_eq!(host.docker().ok(&["volume", "rm", &volume]), volume);
         assert!(host.docker().volumes("ceph", &volume).is_empty());
         let said = host.docker().refused(&["volume", "rm", &volume]);

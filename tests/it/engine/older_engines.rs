@@ -32,7 +32,7 @@ fn main_job(host: &mut Host) {
     host.assert_released();
     host.docker().ok(&["rm", &second]);
     assert_eq!(host.docker().inspect(&volume)["Status"]["state"], "ready");
-    assert_eq!(host.docker().volumes("ceph", &volume), [volume.clone()]);
+    assert_eq!(host.docker().volumes("ceph", &volume), [volume.as_str()]);
     host.docker().ok(&["volume", "rm", &volume]);
     assert!(host.docker().volumes("ceph", &volume).is_empty());
 }

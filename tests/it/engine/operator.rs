@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::engine::{SOON, at_data};
 use crate::support::daemon::{Lab, run, timed, within};
-use crate::support::host::{Host, on_newest};
+use crate::support::host::on_newest;
 
 /// The size of the file system at `/data`, in KiB.
 const SIZE: &str = "df -k /data | tail -n 1 | awk '{print $2}'";

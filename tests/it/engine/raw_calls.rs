@@ -64,7 +64,6 @@ fn a_retried_request_has_no_body_and_is_refused() {
 
 /// The daemon dies inside Mount and is started again; the engine then repeats the request, without
 /// its body. Whatever comes of it, no container starts on anything but its volume.
-#[cfg(feature = "failpoints")]
 #[test]
 fn a_daemon_that_dies_in_a_mount_starts_no_container_on_something_else() {
     on_newest(|host| {
@@ -99,7 +98,6 @@ fn a_daemon_that_dies_in_a_mount_starts_no_container_on_something_else() {
 }
 
 /// It ran on its volume, or it did not run.
-#[cfg(feature = "failpoints")]
 fn assert_safe(host: &Host, volume: &str, output: &std::process::Output) {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success() || printed == "kept\n", "{output:?}");
