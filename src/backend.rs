@@ -134,6 +134,8 @@ pub struct Attachment {
     pub device: MappedDevice,
     /// The client instance that has the image open; `None` where nothing can write.
     pub address: Option<String>,
+    /// The image's size when it was attached.
+    pub size: ByteSize,
 }
 
 /// How an attachment is to be mounted.
@@ -151,17 +153,6 @@ pub struct MountPlan {
     pub format: Option<(FsType, Vec<String>)>,
     /// Mount options.
     pub options: Vec<String>,
-}
-
-/// What mounting did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MountReport {
-    /// The file system that is mounted.
-    pub fs_type: FsType,
-    /// The file system was made just now.
-    pub formatted: bool,
-    /// The device's size, to which the file system has been grown.
-    pub size: ByteSize,
 }
 
 /// What the kernel shows of this host at one moment.
@@ -207,12 +198,7 @@ pub trait Attaching: Send + Sync {
 
     /// Probes, formats if the plan allows it, checks, mounts, grows. A failed mount leaves nothing
     /// mounted.
-    fn mount(
-        &self,
-        device: &MappedDevice,
-        plan: &MountPlan,
-        deadline: &Deadline,
-    ) -> Result<MountReport>;
+    fn mount(&self, device: &MappedDevice, plan: &MountPlan, deadline: &Deadline) -> Result<()>;
 
     /// Undoes a mount. Success where nothing is mounted.
     fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()>;

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::claim::{Held, Verdict, judge};
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
-use crate::backend::{AttachRequest, Attachment, BackendError, MountPlan, MountReport};
+use crate::backend::{AttachRequest, Attachment, BackendError, MountPlan};
 use crate::deadline::Deadline;
 use crate::system::Ownership;
 use crate::volume::{ByteSize, Claim, MountId, Record, VolumeName, VolumeOptions};
@@ -149,11 +149,9 @@ impl Service {
         self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
         self.confirm_claim(verb, &reference, &attachment)?;
         let plan = mount_plan(&reference, &record, options);
-        let report = self
-            .backend
-            .mount(&attachment.device, &plan, verb.deadline)
-            .map_err(|error| self.failed(verb, error))?;
-        self.record_mount(verb, &record, report)?;
+        let mounted = self.backend.mount(&attachment.device, &plan, verb.deadline);
+        mounted.map_err(|error| self.failed(verb, error))?;
+        self.record_mount(verb, &record, attachment.size)?;
         reference.phase = Phase::Mounted;
         self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
         Ok(reference)
@@ -276,15 +274,14 @@ impl Service {
     }
 
     /// Records what the mount found or made.
-    fn record_mount(&self, verb: Verb<'_>, record: &Record, report: MountReport) -> Result<()> {
-        if record.formatted && record.size == report.size {
+    fn record_mount(&self, verb: Verb<'_>, record: &Record, size: ByteSize) -> Result<()> {
+        if record.formatted && record.size == size {
             return Ok(());
         }
         if record.is_read_only() {
             return Ok(());
         }
-        let found =
-            |record: &Record| Record { formatted: true, size: report.size, ..record.clone() };
+        let found = |record: &Record| Record { formatted: true, size, ..record.clone() };
         // The description first: a crash in between is met by the next mount, which comes here
         // again for as long as the record does not say it.
         self.describe(verb, &found(record))?;

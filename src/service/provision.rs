@@ -228,11 +228,14 @@ impl Service {
         // Letting go has changed the record.
         let entry = self.entry(verb)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
-        // To forget a reader of an image is nothing to the image's writer.
-        if policy != RemovePolicy::Keep || !entry.record.is_read_only() {
+        // To forget a reader of an image is nothing to the image's writer. Where nobody claims the
+        // volume, the cluster refuses by itself to take an image from somebody who has it open.
+        let claimed = entry.record.claim.is_some() || !entry.record.readers.is_empty();
+        let forget = policy == RemovePolicy::Keep;
+        if claimed || (forget && !entry.record.is_read_only()) {
             self.refuse_used(verb, &entry.record)?;
         }
-        if policy == RemovePolicy::Keep {
+        if forget {
             return self.forget(verb, &entry);
         }
         let mut removing = Record {
@@ -246,8 +249,14 @@ impl Service {
             .replace(name, &entry, &removing)
             .map_err(|error| self.failed(verb, error))?;
         self.known.note(name, Some(&removing));
-        self.finish_remove(verb, &marked)
-            .inspect_err(|_| self.revert_remove(verb, &marked, &entry.record))
+        self.finish_remove(verb, &marked).map_err(|error| {
+            self.revert_remove(verb, &marked, &entry.record);
+            match self.refuse_used(verb, &entry.record) {
+                // It names who it is.
+                Err(used) if error.kind == ErrorKind::InUse => used,
+                _ => error,
+            }
+        })
     }
 
     /// Finishes a remove that an earlier daemon began.

@@ -20,7 +20,13 @@ const JOBS: [(&str, &str, &str, u32); 5] = [
 ];
 
 pub(crate) fn report(lab: &Lab, driver: &Daemon, seconds: u32) {
-    call(driver, "Create", &json!({"Name": "fio", "Opts": {"size": "3G"}}));
+    let cached = json!({"size": "3G", "map-options": "rbd_cache=true"});
+    one(lab, driver, seconds, "the volume", &json!({"size": "3G"}));
+    one(lab, driver, seconds, "the volume with map-options=rbd_cache=true", &cached);
+}
+
+fn one(lab: &Lab, driver: &Daemon, seconds: u32, what: &str, options: &Value) {
+    call(driver, "Create", &json!({"Name": "fio", "Opts": options}));
     let mounted = call(driver, "Mount", &json!({"Name": "fio", "ID": "fio"}));
     let folder = Path::new(mounted["Mountpoint"].as_str().unwrap()).to_owned();
     as_admin(lab, &["create", "--size", "2G", "rbd/fio-raw"]);
@@ -32,7 +38,7 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, seconds: u32) {
     // Both have their space written before anything is measured.
     fio(&file, "fill", "write", "4m", 0, None);
     fio(&raw, "fill", "write", "4m", 0, None);
-    println!("\nfio, {seconds} s a job, queue depth 16");
+    println!("\nfio in {what}, {seconds} s a job, queue depth 16");
     println!("{:<26}{:>12}{:>12}{:>8}", "", "volume", "librbd", "ratio");
     for (name, pattern, block, reads) in JOBS {
         let volume = fio(&file, "job", pattern, block, reads, Some(seconds));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::super::{
-    AttachRequest, Attaching, Attachment, BackendError, Evidence, MountPlan, MountReport, Result,
+    AttachRequest, Attaching, Attachment, BackendError, Evidence, MountPlan, Result,
 };
 use super::RbdBackend;
 use crate::ceph::Watcher;
@@ -22,7 +22,11 @@ impl Attaching for RbdBackend {
         let mapper = self.choose_mapper(request.mapper)?;
         let info = self.cluster.image_info(&request.location)?;
         self.check_features(mapper, &info.features, &request.location)?;
-        let before = self.cluster.watchers(&request.location)?;
+        // A writer is attached only where the claim has found no watcher: all there are is ours.
+        let before = match request.read_only {
+            true => self.cluster.watchers(&request.location)?,
+            false => Vec::new(),
+        };
         let map = MapRequest {
             mapper,
             image: request.location.clone(),
@@ -31,7 +35,7 @@ impl Attaching for RbdBackend {
         };
         let device = self.system.map(&map, deadline)?;
         match self.address(&device, &before) {
-            Ok(address) => Ok(Attachment { device, address }),
+            Ok(address) => Ok(Attachment { device, address, size: info.size }),
             Err(error) => {
                 let undo = self.detach(&device, &deadline.for_undo(UNDO));
                 Err(error.with_undo(undo))
@@ -43,13 +47,8 @@ impl Attaching for RbdBackend {
         Ok(Evidence { devices: self.system.mapped()?, mounts: self.system.mounts()? })
     }
 
-    fn mount(
-        &self,
-        device: &MappedDevice,
-        plan: &MountPlan,
-        deadline: &Deadline,
-    ) -> Result<MountReport> {
-        let (fs_type, formatted) = self.filesystem(device, plan, deadline)?;
+    fn mount(&self, device: &MappedDevice, plan: &MountPlan, deadline: &Deadline) -> Result<()> {
+        let fs_type = self.filesystem(device, plan, deadline)?;
         if !plan.read_only {
             self.system.check(&device.device, fs_type, deadline)?;
             self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
@@ -65,9 +64,7 @@ impl Attaching for RbdBackend {
         self.settle(device, plan, fs_type, deadline).map_err(|error| {
             let undo = self.system.unmount(&plan.target, &deadline.for_undo(UNDO));
             error.with_undo(undo.map_err(BackendError::from))
-        })?;
-        let size = self.cluster.image_info(&device.image)?.size;
-        Ok(MountReport { fs_type, formatted, size })
+        })
     }
 
     fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()> {
@@ -137,14 +134,14 @@ impl RbdBackend {
         device: &MappedDevice,
         plan: &MountPlan,
         deadline: &Deadline,
-    ) -> Result<(FsType, bool)> {
+    ) -> Result<FsType> {
         match (self.system.probe(&device.device, deadline)?, &plan.format) {
-            (Probe::Filesystem(fs_type), _) => Ok((fs_type, false)),
+            (Probe::Filesystem(fs_type), _) => Ok(fs_type),
             (Probe::Empty, Some((fs_type, mkfs_options))) if !plan.read_only => {
                 let request =
                     FormatRequest { fs_type: *fs_type, mkfs_options: mkfs_options.clone() };
                 self.system.format(&device.device, &request, deadline)?;
-                Ok((*fs_type, true))
+                Ok(*fs_type)
             }
             (Probe::Empty, _) => Err(BackendError::Unsafe(format!(
                 "image {} has no file system, and it is not new, so it is not formatted; if its \

@@ -101,8 +101,8 @@ impl Reply {
 impl Daemon {
     /// A daemon with a new folder, not started yet.
     pub(crate) fn new(lab: &Lab) -> Self {
-        // A socket's path has 107 bytes at most.
-        let folder = tempfile::Builder::new().prefix("docker-ceph-").tempdir_in("/tmp");
+        // Short, because a socket's path has 107 bytes at most, and in memory, as `/run` is.
+        let folder = tempfile::Builder::new().prefix("docker-ceph-").tempdir_in("/dev/shm");
         let folder = Some(folder.expect("a folder for the daemon"));
         Self { lab: lab.clone(), folder, environment: Vec::new(), child: None }
     }
