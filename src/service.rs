@@ -196,7 +196,17 @@ impl Service {
     fn entry(&self, verb: Verb<'_>) -> Result<Entry> {
         let entry = self.catalog.get(verb.name).map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
-        entry.ok_or_else(|| verb.error(ErrorKind::NotFound, "no such volume"))
+        entry.ok_or_else(|| {
+            let missing = verb.error(ErrorKind::NotFound, "no such volume");
+            if !self.known.is_vouched_for(verb.name) {
+                return missing;
+            }
+            missing.advise(format!(
+                "it was asked for while the cluster was away, and so never created: docker volume \
+                 rm {0}, then docker volume create -d ceph {0}",
+                verb.name
+            ))
+        })
     }
 
     /// Turns a failure below into the verb's answer, and takes note of a cluster that is away.

@@ -4,11 +4,18 @@
 //! fresh, empty, *local* volume. So a known name is always answered, in time, from what was last
 //! known of it, and says so. It is kept on disk across restarts and boots.
 //!
+//! A name that was never seen cannot be denied either while the cluster is away: the engine starts
+//! the container on a local volume as soon as nobody has the name, and a closed connection does not
+//! keep it from that. So such a name is *vouched for*: `Get` answers that it may exist, and the
+//! mount then waits for the cluster, and fails if there is no such volume. The engine may have
+//! taken that answer for a successful create, so the name is vouched for until the volume is really
+//! created or the name is removed.
+//!
 //! A read of the catalog is given a moment. One that misses it shows that the cluster is away: from
 //! then on answers come from memory at once, while a single thread asks the cluster until it
 //! answers again, so that an outage costs one thread however many calls come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -45,6 +52,9 @@ pub(super) struct Away;
 struct Seen {
     as_of: Option<Timestamp>,
     records: BTreeMap<VolumeName, Record>,
+    /// Names of which `Get` has said, while the cluster was away, that they may exist.
+    #[serde(default)]
+    vouched: BTreeSet<VolumeName>,
     /// There is something that is not on disk yet.
     #[serde(skip)]
     dirty: bool,
@@ -109,6 +119,9 @@ impl Known {
             }
             seen.dirty = true;
         }
+        if record.is_some() && seen.vouched.remove(name) {
+            seen.dirty = true;
+        }
         seen.as_of = Some(Timestamp::now());
     }
 
@@ -123,6 +136,30 @@ impl Known {
     pub(super) fn last_all(&self) -> (BTreeMap<VolumeName, Record>, Timestamp) {
         let seen = self.lock();
         (seen.records.clone(), seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+
+    /// Vouches for a name, on disk before the engine hears of it.
+    pub(super) fn vouch(&self, name: &VolumeName) -> io::Result<()> {
+        let mut seen = self.lock();
+        if !seen.vouched.insert(name.clone()) {
+            return Ok(());
+        }
+        seen.dirty = true;
+        drop(seen);
+        self.flush()
+    }
+
+    /// Is the name vouched for?
+    pub(super) fn is_vouched_for(&self, name: &VolumeName) -> bool {
+        self.lock().vouched.contains(name)
+    }
+
+    /// Ends that; says whether there was anything to end.
+    pub(super) fn disown(&self, name: &VolumeName) -> bool {
+        let mut seen = self.lock();
+        let vouched = seen.vouched.remove(name);
+        seen.dirty |= vouched;
+        vouched
     }
 
     /// Writes to disk what is not there yet.

@@ -1,14 +1,17 @@
 //! What is told of volumes. Nothing here changes anything.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
+use super::provision::FOLDER;
 use super::references::{Phase, Reference};
 use super::{
     Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
     VolumeView, Who,
 };
 use crate::deadline::Deadline;
-use crate::volume::{Claim, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, Claim, Record, RecordState, VolumeName};
 
 impl Service {
     /// Docker's Get. Answers within 2 s, whatever the cluster does.
@@ -17,6 +20,7 @@ impl Service {
             Ok(Some(record)) if record.state != RecordState::Removing => {
                 Lookup::Found(Box::new(self.view(name, &record, None)))
             }
+            Ok(None) if self.known.is_vouched_for(name) => self.vouched(name, None),
             Ok(_) => Lookup::Absent,
             Err(_) => match self.known.last(name) {
                 Some((record, as_of)) if record.state != RecordState::Removing => {
@@ -24,9 +28,53 @@ impl Service {
                 }
                 Some(_) => Lookup::Absent,
                 None if is_anonymous(name) => Lookup::Absent,
-                None => Lookup::Unknown,
+                None => match self.known.vouch(name) {
+                    Ok(()) => self.vouched(name, Some(Timestamp::now())),
+                    Err(error) => {
+                        tracing::error!(volume = %name, %error, "cannot vouch for a name");
+                        Lookup::Unknown
+                    }
+                },
             },
         }
+    }
+
+    /// What is said of a name of which nothing is known, so that no container starts without it.
+    fn vouched(&self, name: &VolumeName, as_of: Option<Timestamp>) -> Lookup {
+        let (state, warning) = match as_of {
+            Some(_) => ("unknown", "the cluster is away: whether this volume exists is not known"),
+            None => (
+                "missing",
+                "there is no such volume: it was asked for while the cluster was away; remove it, \
+                 then create it",
+            ),
+        };
+        let home = &self.settings.home;
+        let status = Status {
+            kind: "rbd".to_owned(),
+            state: state.to_owned(),
+            pool: home.pool.clone(),
+            namespace: home.namespace.clone(),
+            image: name.to_string(),
+            size: ByteSize(0),
+            used: None,
+            file_system: None,
+            options: BTreeMap::new(),
+            device: None,
+            mapper: None,
+            holder: None,
+            readers: Vec::new(),
+            mounts: Vec::new(),
+            last_error: None,
+            warnings: vec![warning.to_owned()],
+            as_of,
+        };
+        Lookup::Found(Box::new(VolumeView {
+            name: name.clone(),
+            mountpoint: self.mountpoint(name, FOLDER),
+            created: as_of.unwrap_or_else(Timestamp::now),
+            status,
+        }))
     }
 
     /// Docker's List. Answers within 2 s, whatever the cluster does.

@@ -26,7 +26,7 @@ const LEASE: SignedDuration = SignedDuration::from_mins(3);
 const POLL: Duration = Duration::from_millis(100);
 
 /// The folder that containers see of a file system that we made: `lost+found` lies beside it.
-const FOLDER: &str = "_data";
+pub(super) const FOLDER: &str = "_data";
 
 impl Service {
     /// Docker's Create. What is there with the same options is success.
@@ -217,6 +217,9 @@ impl Service {
         let verb = Verb::new("remove", name, deadline);
         let _guard = self.lock(verb)?;
         self.await_cluster(verb)?;
+        if self.known.disown(name) && self.is_gone(verb)? {
+            return Ok(());
+        }
         let entry = self.entry(verb)?;
         match entry.record.state {
             RecordState::Creating => return self.take_over_undo(verb, &entry),
@@ -263,6 +266,12 @@ impl Service {
     pub(super) fn take_over_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let entry = self.take_over(verb, entry)?;
         self.finish_remove(verb, &entry)
+    }
+
+    /// Is there no record of that name?
+    fn is_gone(&self, verb: Verb<'_>) -> Result<bool> {
+        let entry = self.catalog.get(verb.name).map_err(|error| self.failed(verb, error))?;
+        Ok(entry.is_none())
     }
 
     /// Takes a `removing` record of ours to its end; every step may have been done already.

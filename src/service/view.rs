@@ -27,7 +27,9 @@ pub struct VolumeView {
 pub struct Status {
     /// `rbd`.
     pub kind: String,
-    /// `creating`, `ready`, `removing`; while it is attached here: `mounted`, `broken`.
+    /// `creating`, `ready`, `removing`; while it is attached here: `attaching`, `mounted`,
+    /// `detaching`, `broken`; of a name that was asked for while the cluster was away: `unknown`,
+    /// and `missing` once the cluster has said that there is none.
     pub state: String,
     /// The pool of the image.
     pub pool: String,
@@ -85,8 +87,8 @@ pub enum Lookup {
     Found(Box<VolumeView>),
     /// There is none of that name: the cluster said so, or the name is nobody's.
     Absent,
-    /// The cluster is away and the name was never seen: nothing can be said, and the engine must
-    /// not be told "no" (see `docs/semantics.md`). The connection is to be closed.
+    /// Nothing can be said, not even that it may exist, and the engine must not be told "no" (see
+    /// `docs/semantics.md`). The connection is to be closed.
     Unknown,
 }
 

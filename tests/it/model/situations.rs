@@ -211,8 +211,19 @@ fn an_outage_hides_no_volume_and_invents_none() {
     world.cluster.set_reachable(false);
     let service = world.service(0);
     assert!(matches!(service.get(&name("v")), Lookup::Found(view) if view.status.as_of.is_some()));
-    assert_eq!(service.get(&name("other")), Lookup::Unknown);
+    let vouched = |state: &str| matches!(service.get(&name("other")), Lookup::Found(view) if view.status.state == state);
+    assert!(vouched("unknown"), "the engine would make a local volume of it");
     assert_eq!(service.list().len(), 1);
     let anonymous = name(&"0123456789abcdef".repeat(4));
     assert_eq!(service.get(&anonymous), Lookup::Absent, "the engine's own");
+    world.cluster.set_reachable(true);
+    world.reconcile(0);
+    world.restart(0);
+    let service = world.service(0);
+    let missing = service.get(&name("other"));
+    assert!(matches!(missing, Lookup::Found(view) if view.status.state == "missing"));
+    let error = mount(service, "other", "a").expect_err("there is no such volume").to_string();
+    assert!(error.contains("docker volume rm other"), "{error}");
+    service.remove(&name("other"), None, &soon()).expect("let go");
+    assert_eq!(service.get(&name("other")), Lookup::Absent);
 }
