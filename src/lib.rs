@@ -17,6 +17,7 @@ pub mod ceph;
 pub mod cli;
 pub mod config;
 pub mod deadline;
+mod durable;
 #[cfg(feature = "failpoints")]
 pub mod fault;
 pub mod logging;

@@ -76,7 +76,7 @@ fn each_bad_value_is_named_with_its_source_and_what_is_allowed() {
         ("busy-wait", "30", "30s or 2m"),
         ("busy-wait", "-5s", "30s or 2m"),
         ("busy-wait", "105s", "shorter than mount-deadline"),
-        ("reference-grace", "2d", "s to 86400s"),
+        ("reference-grace", "25h", "s to 86400s"),
         #[cfg(not(feature = "failpoints"))]
         ("reference-grace", "1m", "120s to 86400s"),
         ("reconcile-interval", "0s", "1s to 3600s"),

@@ -25,8 +25,8 @@ use std::{fs, io, thread};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::references::replace_file;
 use crate::catalog::{Catalog, CatalogError, Records};
+use crate::durable;
 use crate::volume::{Record, VolumeName};
 
 /// How long a read may take before the answer comes from memory: `Get` answers within 2 s.
@@ -171,7 +171,7 @@ impl Known {
         seen.dirty = false;
         let bytes = serde_json::to_vec(&*seen)?;
         drop(seen);
-        replace_file(&self.path, &bytes).inspect_err(|_| self.lock().dirty = true)
+        durable::replace(&self.path, &bytes).inspect_err(|_| self.lock().dirty = true)
     }
 
     fn ask<T: Send + 'static>(

@@ -22,8 +22,8 @@
 //! boot is void: its mounts died with that boot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Attachment;
+use crate::durable;
 use crate::volume::{ImageSpec, MountId, VolumeName};
 
 /// Where an attachment is in its life.
@@ -125,7 +126,7 @@ impl References {
     /// Writes a reference; on disk first.
     pub(super) fn put(&self, reference: &Reference) -> io::Result<()> {
         let path = self.path(&reference.name);
-        replace_file(&path, &serde_json::to_vec(reference)?)?;
+        durable::replace(&path, &serde_json::to_vec(reference)?)?;
         self.lock().insert(reference.name.clone(), reference.clone());
         Ok(())
     }
@@ -153,18 +154,6 @@ impl References {
 
 fn read(path: &Path) -> io::Result<Reference> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-/// Replaces a file so that a crash leaves the old one or the new one, whole.
-pub(super) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|error| named(path, error))
 }
 
 fn named(path: &Path, error: io::Error) -> io::Error {
@@ -207,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let first = References::open(folder.path(), "boot1").expect("opens");
         first.put(&reference("a", "boot1")).expect("written");
-        File::create(folder.path().join("volumes/b.json")).expect("written");
+        fs::File::create(folder.path().join("volumes/b.json")).expect("written");
         let second = References::open(folder.path(), "boot1").expect("opens");
         assert_eq!(second.all(), [reference("a", "boot1")]);
     }
