@@ -80,7 +80,7 @@ pub struct Raw {
     pub compatibility: Option<String>,
 
     /// How long a mount waits for another host to let go of the volume
-    #[arg(long, env = "DOCKER_CEPH_BUSY_WAIT", value_name = "TIME", default_value = "30s")]
+    #[arg(long, env = "DOCKER_CEPH_BUSY_WAIT", value_name = "TIME", default_value = "45s")]
     pub busy_wait: Option<String>,
 
     /// How long a mount may stand that no container uses; more than the engine's 120s for a Mount

@@ -163,3 +163,30 @@ fn the_example_file_names_every_setting_with_its_default() {
     }
     assert_eq!(table["socket"].as_str(), Some(DEFAULT_SOCKET));
 }
+
+/// The managed plugin is configured by its environment, and the engine ignores what it does not
+/// know: a mistyped name would never be missed.
+#[test]
+fn the_managed_plugin_offers_every_setting_with_its_default() {
+    let plugin: serde_json::Value =
+        serde_json::from_str(include_str!("../../config.json")).expect("JSON");
+    assert_eq!(plugin["entrypoint"], serde_json::json!(["/usr/bin/docker-ceph", "serve"]));
+    assert_eq!(plugin["interface"]["types"], serde_json::json!(["docker.volumedriver/1.0"]));
+    assert_eq!(plugin["interface"]["socket"].as_str(), DEFAULT_SOCKET.rsplit('/').next());
+    let variables = plugin["env"].as_array().expect("a list");
+    let offered: Vec<&str> = variables.iter().filter_map(|env| env["name"].as_str()).collect();
+    let settings: Vec<String> = super::names().iter().map(|name| environment_name(name)).collect();
+    for name in &offered {
+        assert!(settings.iter().any(|known| known == name), "{name} is no setting");
+    }
+    for name in settings.iter().filter(|name| *name != "DOCKER_CEPH_CONFIG") {
+        assert!(offered.contains(&name.as_str()), "{name} is not offered");
+    }
+    let below = plugin["propagatedMount"].as_str().expect("a path");
+    for folder in ["STATE_FOLDER", "CACHE_FOLDER", "MOUNT_ROOT"] {
+        let name = format!("DOCKER_CEPH_{folder}");
+        let variable = variables.iter().find(|env| env["name"] == name.as_str());
+        let value = variable.and_then(|env| env["value"].as_str()).expect("a value");
+        assert!(value.starts_with(below), "{folder} has to outlive the plugin's root file system");
+    }
+}
