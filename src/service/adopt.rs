@@ -248,14 +248,8 @@ impl Service {
         let deadline = Deadline::after(std::time::Duration::from_secs(10));
         let verb = Verb::new("rebuild catalog", name, &deadline);
         let _guard = self.lock(verb)?;
-        let info = match self.backend.info(location) {
-            Ok(info) => info,
-            // Removed since it was listed.
-            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
-                return Ok(());
-            }
-            Err(error) => return Err(self.failed(verb, error)),
-        };
+        // Removed since it was listed.
+        let Some(info) = self.image_info(verb, location)? else { return Ok(()) };
         let record = Record {
             location: location.clone(),
             size: info.size,
@@ -263,15 +257,13 @@ impl Service {
             ..description.record.clone()
         };
         match self.insert(verb, &record) {
-            Ok(entry) => match self.backend.info(location) {
-                // Removed between the scan and the record.
-                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
-                    let dropped = self.catalog.remove(name, &entry);
-                    dropped.map_err(|error| self.failed(verb, error))?;
-                    self.known.note(name, None);
-                }
-                _ => rebuilt.added.push(name.to_string()),
-            },
+            // Removed between the scan and the record.
+            Ok(entry) if self.image_info(verb, location)?.is_none() => {
+                let dropped = self.catalog.remove(name, &entry);
+                dropped.map_err(|error| self.failed(verb, error))?;
+                self.known.note(name, None);
+            }
+            Ok(_) => rebuilt.added.push(name.to_string()),
             Err(Insert::Failed(error)) => return Err(error),
             Err(Insert::Taken) if self.entry(verb)?.record.location == *location => {
                 rebuilt.kept.push(name.to_string());

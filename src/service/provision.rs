@@ -12,11 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Created, ErrorKind, Result, Service, Verb};
 use crate::backend::{BackendError, Plan};
 use crate::catalog::{CatalogError, Entry};
-use crate::ceph::ClusterErrorKind;
+use crate::ceph::{ClusterErrorKind, ImageInfo};
 use crate::deadline::Deadline;
 use crate::volume::{
-    Claim, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName, VolumeOptions,
-    Work,
+    Claim, ImageSpec, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName,
+    VolumeOptions, Work,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -231,27 +231,34 @@ impl Service {
         // Letting go has changed the record.
         let entry = self.entry(verb)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
-        // To forget a reader of an image is nothing to the image's writer. Where nobody claims the
-        // volume, the cluster refuses by itself to take an image from somebody who has it open.
-        let claimed = entry.record.claim.is_some() || !entry.record.readers.is_empty();
-        let forget = policy == RemovePolicy::Keep;
-        if claimed || (forget && !entry.record.is_read_only()) {
-            self.refuse_used(verb, &entry.record)?;
-        }
-        if forget {
+        self.refuse_claimed(verb, &entry.record, policy)?;
+        if policy == RemovePolicy::Keep {
             return self.forget(verb, &entry);
         }
+        self.remove_image(verb, &entry, policy)
+    }
+
+    /// To forget a reader of an image is nothing to the image's writer. Where nobody claims the
+    /// volume, the cluster refuses by itself to take an image from somebody who has it open.
+    fn refuse_claimed(&self, verb: Verb<'_>, record: &Record, policy: RemovePolicy) -> Result<()> {
+        let claimed = record.claim.is_some() || !record.readers.is_empty();
+        let forget = policy == RemovePolicy::Keep;
+        if claimed || (forget && !record.is_read_only()) {
+            return self.refuse_used(verb, record);
+        }
+        Ok(())
+    }
+
+    fn remove_image(&self, verb: Verb<'_>, entry: &Entry, policy: RemovePolicy) -> Result<()> {
         let mut removing = Record {
             state: RecordState::Removing,
             work: Some(self.work()),
             ..entry.record.clone()
         };
         removing.options.insert("on-remove".to_owned(), policy.to_string());
-        let marked = self
-            .catalog
-            .replace(name, &entry, &removing)
-            .map_err(|error| self.failed(verb, error))?;
-        self.known.note(name, Some(&removing));
+        let marked = self.catalog.replace(verb.name, entry, &removing);
+        let marked = marked.map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, Some(&removing));
         self.finish_remove(verb, &marked).map_err(|error| {
             self.revert_remove(verb, &marked, &entry.record);
             match self.refuse_used(verb, &entry.record) {
@@ -301,10 +308,20 @@ impl Service {
 
     /// Is what lies there the record's image, and not another that has its name by now?
     fn is_its_image(&self, verb: Verb<'_>, record: &Record) -> Result<bool> {
-        match self.backend.info(&record.location) {
-            Ok(info) => Ok(record.image_id.as_ref().is_none_or(|id| *id == info.id)),
+        let found = self.image_info(verb, &record.location)?;
+        Ok(found.is_some_and(|info| record.image_id.as_ref().is_none_or(|id| *id == info.id)))
+    }
+
+    /// What the image says of itself; `None` where there is none.
+    pub(super) fn image_info(
+        &self,
+        verb: Verb<'_>,
+        location: &ImageSpec,
+    ) -> Result<Option<ImageInfo>> {
+        match self.backend.info(location) {
+            Ok(info) => Ok(Some(info)),
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(self.failed(verb, error)),
         }
