@@ -1,6 +1,6 @@
 # docker-volume-ceph: `make` says what there is to do.
 
-# A tier (unit, doc, protocol, model, loop, ceph, engine, packaging) or a part of a test's name.
+# A tier (unit, doc, protocol, model, loop, ceph, engine) or a part of a test's name.
 T ?=
 
 .PHONY: help try stop test check bench soak
