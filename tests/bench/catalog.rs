@@ -31,8 +31,13 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
         }
     });
     // Writing them has kept the cluster busy: not what is to be measured.
-    let ready = || driver.call("VolumeDriver.Get", &json!({"Name": name(0).as_str()})).is_ok();
-    assert!(crate::daemon::within(std::time::Duration::from_secs(60), ready), "an answer");
+    let listed = || {
+        let reply = driver.call("VolumeDriver.List", &json!({}));
+        reply.is_ok_and(|reply| {
+            reply.json["Volumes"].as_array().map(Vec::len) == Some(records as usize)
+        })
+    };
+    assert!(crate::daemon::within(std::time::Duration::from_secs(60), listed), "all are listed");
     let mut times = Times::default();
     for n in 0..CALLS {
         times.take("get", || call(driver, "Get", &json!({"Name": name(n * 97).as_str()})));
