@@ -48,7 +48,7 @@ impl Service {
             .backend
             .description(&plan.location)
             .map_err(|error| fail(self.failed(verb, error)))?;
-        let before = description.and_then(|text| serde_json::from_str::<Description>(&text).ok());
+        let before = description.and_then(|text| Description::read(&text));
         let mut record = before.map_or_else(|| foreign(plan), |before| before.record);
         record.location = plan.location.clone();
         record.size = plan.size;
@@ -162,7 +162,7 @@ impl Service {
                 .backend
                 .trash_description(&at, &image.id)
                 .map_err(|error| self.failed(verb, error))?;
-            let read = text.and_then(|text| serde_json::from_str::<Description>(&text).ok());
+            let read = text.and_then(|text| Description::read(&text));
             if let Some(description) = read.filter(|description| description.name == *name) {
                 return Ok(Some((at, image, description)));
             }
@@ -177,7 +177,7 @@ impl Service {
     ) -> Option<(ImageSpec, Description)> {
         let location = self.settings.home.image(target.as_str());
         let text = self.backend.description(&location).ok().flatten()?;
-        let description: Description = serde_json::from_str(&text).ok()?;
+        let description = Description::read(&text)?;
         let is_it = description.name == *name || description.name == *target;
         (is_it && !description.forgotten).then_some((location, description))
     }
@@ -239,7 +239,7 @@ impl Service {
         description: Option<&str>,
         rebuilt: &mut Rebuilt,
     ) -> Result<()> {
-        let read = description.and_then(|text| serde_json::from_str::<Description>(text).ok());
+        let read = description.and_then(Description::read);
         let Some(description) = read.filter(|description| !description.forgotten) else {
             rebuilt.foreign.push(location.to_string());
             return Ok(());

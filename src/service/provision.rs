@@ -15,7 +15,7 @@ use crate::catalog::{CatalogError, Entry};
 use crate::ceph::{ClusterErrorKind, ImageInfo};
 use crate::deadline::Deadline;
 use crate::volume::{
-    Claim, ImageSpec, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName,
+    ImageSpec, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName,
     VolumeOptions, Work,
 };
 
@@ -380,8 +380,7 @@ impl Service {
             }
             Err(error) => return Err(self.failed(verb, error)),
         };
-        let readers: Vec<&Claim> = record.readers.iter().collect();
-        if let Some(reader) = readers.first() {
+        if let Some(reader) = record.readers.first() {
             let cause = format!("volume is in use, read-only, on host {}", reader.host);
             return Err(verb.error(ErrorKind::InUse, cause).advise("stop its containers first"));
         }

@@ -226,7 +226,7 @@ impl Service {
         let over = trashed.into_iter().filter(|(_, image)| image.kept_until < Timestamp::now());
         for (at, image) in over {
             let ours = self.backend.trash_description(&at, &image.id).ok().flatten();
-            if ours.is_none_or(|text| serde_json::from_str::<Description>(&text).is_err()) {
+            if ours.is_none_or(|text| Description::read(&text).is_none()) {
                 continue;
             }
             match self.backend.purge(&at, &image.id) {

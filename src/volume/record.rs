@@ -120,6 +120,14 @@ pub struct Description {
     pub record: Record,
 }
 
+impl Description {
+    /// Reads what stands on a volume; `None` where it is no description of ours.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
 impl Record {
     /// The typed options.
     ///
