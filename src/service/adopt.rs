@@ -155,19 +155,27 @@ impl Service {
         verb: Verb<'_>,
         name: &VolumeName,
     ) -> Result<Option<(Location, TrashedImage, Description)>> {
-        let mut found = self.trashed(verb.op, verb.deadline)?;
-        found.sort_by_key(|(_, image)| std::cmp::Reverse(image.deleted));
-        for (at, image) in found {
+        let mut trashed = self.trashed(verb.op, verb.deadline)?;
+        trashed.sort_by_key(|(_, image)| std::cmp::Reverse(image.deleted));
+        let mut newest: Option<(Location, TrashedImage, Description)> = None;
+        for (at, image) in trashed {
+            if newest.as_ref().is_some_and(|(_, newest, _)| newest.deleted > image.deleted) {
+                break;
+            }
             let text = self
                 .backend
                 .trash_description(&at, &image.id)
                 .map_err(|error| self.failed(verb, error))?;
             let read = text.and_then(|text| Description::read(&text));
-            if let Some(description) = read.filter(|description| description.name == *name) {
-                return Ok(Some((at, image, description)));
+            let Some(description) = read.filter(|read| read.name == *name) else { continue };
+            // The cluster counts whole seconds. Of two that went within one, the younger volume
+            // went last: it could not be made before the name was free.
+            let created = description.record.created;
+            if newest.as_ref().is_none_or(|(_, _, newest)| newest.record.created < created) {
+                newest = Some((at, image, description));
             }
         }
-        Ok(None)
+        Ok(newest)
     }
 
     fn unrecorded(

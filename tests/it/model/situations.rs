@@ -194,6 +194,19 @@ fn a_volume_that_is_brought_back_has_the_size_that_it_had() {
 }
 
 #[test]
+fn of_two_volumes_of_one_name_removed_at_once_the_newer_one_comes_back() {
+    let mut world = World::new(MapperKind::Krbd);
+    let name = || "v".to_owned();
+    for size in [1, 2, 1, 2].map(ByteSize::gib) {
+        world.verb(0, &Verb::Create { name: name(), size }, None);
+        world.verb(0, &Verb::Remove { name: name() }, None);
+        world.verb(0, &Verb::Undelete { name: name() }, None);
+        world.assert_agreement();
+        world.verb(0, &Verb::Remove { name: name() }, None);
+    }
+}
+
+#[test]
 fn a_removed_volume_leaves_no_key() {
     let world = World::new(MapperKind::Krbd);
     let service = world.service(0);
