@@ -12,6 +12,7 @@ mod error;
 mod failure;
 mod features;
 mod images;
+mod manager;
 mod monitor;
 mod objects;
 
@@ -41,9 +42,9 @@ use crate::volume::{ByteSize, ImageSpec, Location};
 pub type Result<T> = std::result::Result<T, ClusterError>;
 
 /// All that is asked of a cluster.
-pub trait Cluster: Objects + Images + Monitor {}
+pub trait Cluster: Objects + Images + Monitor + Manager {}
 
-impl<T: Objects + Images + Monitor + ?Sized> Cluster for T {}
+impl<T: Objects + Images + Monitor + Manager + ?Sized> Cluster for T {}
 
 /// One page of an omap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -257,4 +258,21 @@ pub trait Monitor: Send + Sync {
     /// One write to the image's header object that changes nothing of it: whatever a fenced
     /// client had queued at that OSD is past when it returns.
     fn header_barrier(&self, image: &ImageSpec) -> Result<()>;
+}
+
+/// The placement groups, each of which serves a part of the data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlacementGroups {
+    /// How many there are, in all pools.
+    pub total: u64,
+    /// How many of them serve reads and writes; with the others' parts of the data they wait.
+    pub active: u64,
+}
+
+/// The active manager (`ceph-mgr`). A client needs capabilities of its own for it, which `profile
+/// rbd` does not hold.
+pub trait Manager: Send + Sync {
+    /// The placement groups. `Denied` where the client may not ask, `Unreachable` where no manager
+    /// answers in time.
+    fn placement_groups(&self) -> Result<PlacementGroups>;
 }

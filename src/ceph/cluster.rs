@@ -14,6 +14,7 @@ use super::access::Access;
 use super::connection::Connection;
 use super::failure::Outcome;
 use super::io_context::IoContext;
+use super::manager::ManagerLine;
 use super::{ClusterErrorKind, Result};
 use crate::volume::Location;
 
@@ -24,6 +25,7 @@ type Attempt = Arc<OnceLock<Outcome<Arc<Connection>>>>;
 pub struct RadosCluster {
     access: Access,
     attempt: Mutex<Attempt>,
+    pub(super) managers: ManagerLine,
 }
 
 impl RadosCluster {
@@ -31,7 +33,7 @@ impl RadosCluster {
     /// call.
     #[must_use]
     pub fn new(access: Access) -> Self {
-        Self { access, attempt: Mutex::default() }
+        Self { access, attempt: Mutex::default(), managers: ManagerLine::default() }
     }
 
     /// How the cluster is reached.

@@ -1,6 +1,6 @@
-//! Commands to the monitors, as typed requests and replies.
+//! Commands to the monitors and the manager, as typed requests and replies.
 //!
-//! A command is JSON with a `prefix`; so is its reply. An error carries the monitors' own words.
+//! A command is JSON with a `prefix`; so is its reply. An error carries the cluster's own words.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
 
-/// A request to the monitors.
+/// A request to the monitors, or to the active manager.
 pub(super) trait Command: Serialize {
     /// The command's words.
     const PREFIX: &'static str;
@@ -25,7 +25,7 @@ pub(super) trait Command: Serialize {
     }
 }
 
-/// Sends a command and reads the reply.
+/// Sends a command to the monitors and reads the reply.
 pub(super) fn send<C: Command>(connection: &Connection, command: &C) -> Outcome<C::Reply> {
     let reply = connection.monitor_command(&request(command)?)?;
     read_reply::<C>(&reply)
@@ -36,7 +36,7 @@ pub(super) fn ping(connection: &Connection) -> Outcome<()> {
     send(connection, &Fsid {}).map(drop)
 }
 
-fn request<C: Command>(command: &C) -> Outcome<String> {
+pub(super) fn request<C: Command>(command: &C) -> Outcome<String> {
     #[derive(Serialize)]
     struct Request<'a, C> {
         prefix: &'static str,
@@ -48,7 +48,7 @@ fn request<C: Command>(command: &C) -> Outcome<String> {
         .map_err(|error| Failure::invalid(format!("{}: {error}", C::PREFIX)))
 }
 
-fn read_reply<C: Command>(reply: &[u8]) -> Outcome<C::Reply> {
+pub(super) fn read_reply<C: Command>(reply: &[u8]) -> Outcome<C::Reply> {
     // Only the parser's words: the reply itself may hold a key.
     C::read(reply).map_err(|error| {
         Failure::unreadable(format!("the reply to `{}` cannot be read: {error}", C::PREFIX))
@@ -244,6 +244,46 @@ impl Command for BlocklistAdd {
     type Reply = ();
 }
 
+/// `ceph pg stat`, which the manager answers.
+#[derive(Debug, Serialize)]
+pub(super) struct PgStat {}
+
+/// The placement groups and their states.
+#[derive(Debug, Deserialize)]
+pub(super) struct PgStatReply {
+    pg_summary: PgSummary,
+}
+
+#[derive(Debug, Deserialize)]
+struct PgSummary {
+    num_pgs: u64,
+    num_pg_by_state: Vec<PgState>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PgState {
+    name: String,
+    num: u64,
+}
+
+impl PgStatReply {
+    pub(super) fn total(&self) -> u64 {
+        self.pg_summary.num_pgs
+    }
+
+    /// How many serve reads and writes: a state such as `active+clean+scrubbing`.
+    pub(super) fn active(&self) -> u64 {
+        let states = self.pg_summary.num_pg_by_state.iter();
+        let active = states.filter(|state| state.name.split('+').any(|word| word == "active"));
+        active.map(|state| state.num).sum()
+    }
+}
+
+impl Command for PgStat {
+    const PREFIX: &'static str = "pg stat";
+    type Reply = PgStatReply;
+}
+
 /// A time as the monitors write it: `2026-11-21T21:10:45.123456+0000`.
 fn cluster_time<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
     let text = String::deserialize(from)?;
@@ -298,6 +338,15 @@ mod tests {
             let pool = PoolReply { pool_name: String::new(), flags_names: flags.to_owned() };
             assert_eq!(pool.is_full(), full, "{flags}");
         }
+    }
+
+    #[test]
+    fn a_placement_group_serves_while_it_is_active() {
+        let text = br#"{"pg_ready":true,"pg_summary":{"num_pgs":41,"num_pg_by_state":[
+            {"name":"active+clean","num":32},{"name":"active+clean+scrubbing+deep","num":1},
+            {"name":"undersized+peered","num":3},{"name":"stale+active+undersized","num":5}]}}"#;
+        let reply = read_reply::<PgStat>(text).expect("readable");
+        assert_eq!((reply.active(), reply.total()), (38, 41));
     }
 
     #[test]

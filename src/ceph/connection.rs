@@ -30,6 +30,19 @@ pub(super) struct Connection {
     limits: TimeLimits,
 }
 
+/// `rados_mon_command` and `rados_mgr_command`, which differ in nothing but whom they ask.
+type SendCommand = unsafe extern "C" fn(
+    rados_t,
+    *mut *const c_char,
+    usize,
+    *const c_char,
+    usize,
+    *mut *mut c_char,
+    *mut usize,
+    *mut *mut c_char,
+    *mut usize,
+) -> c_int;
+
 /// A librados handle, connected or not; shut down when it is dropped.
 #[derive(Debug)]
 struct Handle(rados_t);
@@ -68,6 +81,19 @@ impl Connection {
     pub(super) fn open(access: &Access) -> Outcome<Self> {
         let handle = Handle::create(&access.client_id)?;
         handle.configure(access)?;
+        Self::connect(handle, access)
+    }
+
+    /// Connects for commands to the manager, which librados must not give up by itself: it would
+    /// write an answer that comes later to where the call's stack was.
+    pub(super) fn open_for_manager(access: &Access) -> Outcome<Self> {
+        let handle = Handle::create(&access.client_id)?;
+        handle.configure(access)?;
+        handle.set("rados_mon_op_timeout", "0")?;
+        Self::connect(handle, access)
+    }
+
+    fn connect(handle: Handle, access: &Access) -> Outcome<Self> {
         // SAFETY: the handle is alive.
         check(unsafe { rados_connect(handle.0) }).map_err(|failure| refused(failure, access))?;
         // SAFETY: the handle is alive and connected.
@@ -105,13 +131,23 @@ impl Connection {
 
     /// Sends a command to the monitors; the error carries their own words.
     pub(super) fn monitor_command(&self, json: &str) -> Outcome<Vec<u8>> {
+        self.command(rados_mon_command, json)
+    }
+
+    /// Sends a command to the active manager. Only for a connection of
+    /// [`Connection::open_for_manager`]; may wait for ever.
+    pub(super) fn manager_command(&self, json: &str) -> Outcome<Vec<u8>> {
+        self.command(rados_mgr_command, json)
+    }
+
+    fn command(&self, send: SendCommand, json: &str) -> Outcome<Vec<u8>> {
         let json = c_string(json)?;
         let mut commands = [json.as_ptr()];
         let (mut output, mut status) = (Reply::default(), Reply::default());
         // SAFETY: the handle is connected; the command outlives the call; there is no input; both
         // replies are set to buffers that are ours to free, which `Reply` does.
         let code = unsafe {
-            rados_mon_command(
+            send(
                 self.handle.0,
                 commands.as_mut_ptr(),
                 commands.len(),
@@ -314,7 +350,7 @@ fn refused(failure: Failure, access: &Access) -> Failure {
 }
 
 /// What `work` returns, or `None` after `limit`; then its thread goes on by itself.
-fn within<T: Send + 'static>(
+pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::FaultPlan;
 use crate::ceph::{
-    self, BlocklistEntry, Cluster, ClusterStatus, ImageInfo, ImageLayout, Images, Monitor, Objects,
-    OmapPage, PoolUsage, Swap, TrashedImage, Watcher,
+    self, BlocklistEntry, Cluster, ClusterStatus, ImageInfo, ImageLayout, Images, Manager, Monitor,
+    Objects, OmapPage, PlacementGroups, PoolUsage, Swap, TrashedImage, Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -98,6 +98,10 @@ through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn blocklist(&self) -> Vec<BlocklistEntry>;
     fn blocklist_add(&self, address: &str, keep: Duration) -> ();
     fn header_barrier(&self, image: &ImageSpec) -> ();
+});
+
+through_plan!(Manager for FaultyCluster as "cluster", ceph {
+    fn placement_groups(&self) -> PlacementGroups;
 });
 
 through_plan!(Mappers for FaultySystem as "system", system {

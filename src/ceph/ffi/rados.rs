@@ -76,6 +76,12 @@ c_functions! {
 c_functions! {
     link "rados";
     fn rados_getaddrs(cluster: rados_t, addresses: *mut *mut c_char) -> c_int;
+    fn rados_mgr_command(
+        cluster: rados_t, commands: *mut *const c_char, count: usize,
+        input: *const c_char, input_length: usize,
+        output: *mut *mut c_char, output_length: *mut usize,
+        status: *mut *mut c_char, status_length: *mut usize,
+    ) -> c_int;
     fn rados_set_pool_full_try(io: rados_ioctx_t);
     fn rados_write_op_omap_cmp2(
         op: rados_write_op_t, key: *const c_char, comparison: u8, value: *const c_char,

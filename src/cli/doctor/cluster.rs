@@ -3,7 +3,8 @@
 
 use super::{failed, ok, warning};
 use crate::ceph::{
-    Cluster, ClusterError, ClusterErrorKind, ClusterStatus, PoolUsage, Result as ClusterResult,
+    Cluster, ClusterError, ClusterErrorKind, ClusterStatus, PlacementGroups, PoolUsage,
+    Result as ClusterResult,
 };
 use crate::config::{CephAccess, Home, Settings};
 use crate::service::Finding;
@@ -34,6 +35,7 @@ pub(super) fn examine(cluster: &dyn Cluster, settings: &Settings) -> Vec<Finding
     }
     let home = Location::from(&settings.home);
     findings.extend(check_caps(&cluster.own_caps(), &settings.ceph.client_id, &settings.home));
+    findings.extend(check_groups(&cluster.placement_groups()));
     findings.push(check_pool(&cluster.pool_usage(&home.pool), &home.pool));
     findings.push(check_home(&cluster.image_list(&home), &settings.home));
     findings.extend(examine_images(cluster, &home, settings.mapper));
@@ -102,6 +104,21 @@ fn caps_command(client_id: &str, Home { pool, namespace }: &Home) -> String {
     format!(
         "ceph auth caps client.{client_id} mon 'profile rbd' osd 'profile rbd pool={pool}{namespace}'"
     )
+}
+
+/// Whether every part of the data is served, where the client may ask the manager: `profile rbd`
+/// does not let it.
+fn check_groups(groups: &ClusterResult<PlacementGroups>) -> Option<Finding> {
+    let check = "placement groups";
+    match groups {
+        Ok(PlacementGroups { total, active }) if active < total => {
+            let detail = format!("{active} of {total} are active: IO to the others waits");
+            Some(failed(check, detail, "see ceph pg dump_stuck and ceph osd tree"))
+        }
+        Ok(PlacementGroups { total, .. }) => Some(ok(check, format!("all {total} are active"))),
+        Err(error) if error.kind == ClusterErrorKind::Denied => None,
+        Err(error) => Some(warning(check, error.to_string(), "see ceph -s")),
+    }
 }
 
 fn check_pool(usage: &ClusterResult<PoolUsage>, pool: &str) -> Finding {
@@ -219,6 +236,20 @@ mod tests {
         let command = "ceph auth caps client.docker mon 'profile rbd' \
                        osd 'profile rbd pool=rbd namespace=docker'";
         assert_eq!(finding.advice.as_deref(), Some(command));
+    }
+
+    #[test]
+    fn data_that_nobody_serves_is_told() {
+        let groups = |active| Ok(PlacementGroups { total: 33, active });
+        for (groups, verdict) in [
+            (groups(33), Some(Verdict::Ok)),
+            (groups(30), Some(Verdict::Failed)),
+            (Err(error(ClusterErrorKind::Denied)), None),
+            (Err(error(ClusterErrorKind::Unreachable)), Some(Verdict::Warning)),
+        ] {
+            let finding = check_groups(&groups);
+            assert_eq!(finding.map(|finding| finding.verdict), verdict, "{groups:?}");
+        }
     }
 
     #[test]

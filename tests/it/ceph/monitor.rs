@@ -1,9 +1,9 @@
-//! The monitors' commands, usage, and fencing.
+//! The monitors' and the manager's commands, usage, and fencing.
 
 use std::time::Duration;
 
 use docker_volume_ceph::ceph::{
-    ClusterErrorKind, ImageLayout, Images, Monitor, Objects, RadosCluster, Swap,
+    ClusterErrorKind, ImageLayout, Images, Manager, Monitor, Objects, RadosCluster, Swap,
 };
 use docker_volume_ceph::volume::{ByteSize, Location};
 
@@ -29,6 +29,22 @@ fn namespaces_are_those_that_rbd_knows() {
     assert_eq!(admin.namespaces("data"), Ok(Vec::new()));
     let error = admin.namespaces("nirvana").expect_err("no such pool");
     assert_eq!(error.kind, ClusterErrorKind::NotFound, "{error}");
+}
+
+#[test]
+fn the_manager_counts_placement_groups_for_those_who_may_ask() {
+    let lab = Lab::get();
+    let admin = lab.admin();
+    let mut groups = admin.placement_groups().expect("an answer");
+    eventually("every group is active", Duration::from_secs(30), || {
+        groups = admin.placement_groups().expect("an answer");
+        groups.total > 0 && groups.active == groups.total
+    });
+    let told = lab.run("ceph pg stat");
+    assert!(told.starts_with(&format!("{} pgs", groups.total)), "{groups:?} {told}");
+    let error = lab.cluster().placement_groups().expect_err("it has no caps for the manager");
+    assert_eq!(error.kind, ClusterErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("mgr caps"), "the manager's own words: {error}");
 }
 
 #[test]

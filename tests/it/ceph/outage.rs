@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use docker_volume_ceph::ceph::{
-    ClusterError, ClusterErrorKind, ImageLayout, Images, Monitor, Objects, RadosCluster, Result,
-    TimeLimits,
+    ClusterError, ClusterErrorKind, ImageLayout, Images, Manager, Monitor, Objects, RadosCluster,
+    Result, TimeLimits,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
 
@@ -119,6 +119,7 @@ fn calls_on_monitors<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec
             "blocklist_add",
             Box::new(move || cluster.blocklist_add("10.9.9.9:0/9", Duration::from_secs(60))),
         ),
+        ("placement_groups", Box::new(move || cluster.placement_groups().map(drop))),
         ("header_barrier", Box::new(move || cluster.header_barrier(image))),
     ]
 }
@@ -142,6 +143,33 @@ fn outcomes(calls: Vec<Call<'_>>) -> Vec<(&'static str, Result<()>, Duration)> {
 fn assert_unreachable(name: &str, error: &ClusterError) {
     assert_eq!(error.kind, ClusterErrorKind::Unreachable, "{name}: {error}");
     assert!(error.to_string().contains("check"), "{name}: {error}");
+}
+
+/// A manager that answers late answers into nothing of ours, and is asked again.
+fn assert_a_silent_manager_is_given_up(own: &OwnCluster) {
+    let cluster = RadosCluster::new(docker_volume_ceph::ceph::Access {
+        time_limits: TimeLimits { connect: LIMIT, monitor: LIMIT, osd: LIMIT },
+        ..own.0.access("admin")
+    });
+    eventually("the manager answers", Duration::from_secs(60), || {
+        cluster.placement_groups().is_ok()
+    });
+    own.does("pause", "mgr");
+    let ask =
+        || -> Call<'_> { ("placement_groups", Box::new(|| cluster.placement_groups().map(drop))) };
+    let at_once = std::iter::repeat_with(ask).take(12).collect();
+    for (name, outcome, took) in outcomes(at_once) {
+        assert_unreachable(name, &outcome.expect_err("the manager is stopped"));
+        assert!(took < 2 * LIMIT, "{name} took {took:?}");
+    }
+    let start = Instant::now();
+    let error = cluster.placement_groups().expect_err("the manager is stopped");
+    assert!(error.to_string().contains("earlier commands"), "{error}");
+    assert!(start.elapsed() < LIMIT / 2, "no further thread waits");
+    own.does("resume", "mgr");
+    eventually("the manager is back", Duration::from_secs(60), || {
+        cluster.placement_groups().is_ok()
+    });
 }
 
 #[test]
@@ -175,6 +203,8 @@ fn in_an_outage_every_call_ends_in_time_and_afterwards_all_is_well() {
     }
     assert_eq!(cluster.own_address(), Ok(address), "the same connection");
     drop(late);
+
+    assert_a_silent_manager_is_given_up(&own);
 
     own.does("pause", "osd");
     for (name, outcome, took) in outcomes(calls(&cluster, &image)) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use docker_volume_ceph::ceph::{
     BlocklistEntry, ClusterError, ClusterErrorKind as Kind, ClusterStatus, ImageInfo, ImageLayout,
-    Images, Monitor, Objects, OmapPage, PoolUsage, Result, Swap, TrashedImage, Watcher,
+    Images, Manager, Monitor, Objects, OmapPage, PlacementGroups, PoolUsage, Result, Swap,
+    TrashedImage, Watcher,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
 
@@ -285,6 +286,13 @@ impl Images for SimClient {
         }
         state.images.remove(id);
         Ok(())
+    }
+}
+
+impl Manager for SimClient {
+    fn placement_groups(&self) -> Result<PlacementGroups> {
+        drop(self.reach("count placement groups")?);
+        Ok(PlacementGroups { total: 33, active: 33 })
     }
 }
 
