@@ -1,6 +1,6 @@
 //! What is told of volumes. Nothing here changes anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
@@ -10,8 +10,9 @@ use super::{
     Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
     VolumeView, Who,
 };
+use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, Claim, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, Claim, MapperKind, Record, RecordState, VolumeName};
 
 impl Service {
     /// Docker's Get. Answers within 2 s, whatever the cluster does.
@@ -184,7 +185,10 @@ impl Service {
             readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
-            warnings: warnings(record, &observed.rooms),
+            warnings: room_warning(record, &observed.rooms)
+                .into_iter()
+                .chain(discard_warning(record, attachment.map(|to| to.device.mapper)))
+                .collect(),
             as_of,
         };
         drop(observed);
@@ -298,19 +302,23 @@ fn file_system(record: &Record) -> Option<String> {
     Some(record.options.get("fs-type").cloned().unwrap_or_else(|| "ext4".to_owned()))
 }
 
-fn warnings(
-    record: &Record,
-    rooms: &std::collections::HashMap<String, crate::ceph::PoolUsage>,
-) -> Vec<String> {
+fn room_warning(record: &Record, rooms: &HashMap<String, PoolUsage>) -> Option<String> {
     let pool = record.options.get("data-pool").unwrap_or(&record.location.location.pool);
-    let Some(room) = rooms.get(pool) else { return Vec::new() };
+    let room = rooms.get(pool)?;
     if room.full {
-        return vec![format!("pool {pool} is full: writes wait until there is room")];
+        return Some(format!("pool {pool} is full: writes wait until there is room"));
     }
     let still_to_come = record.size.bytes().saturating_sub(record.used.unwrap_or_default().bytes());
-    if still_to_come > room.free.bytes() {
-        let free = room.free;
-        return vec![format!("the volume can grow larger than what pool {pool} has free ({free})")];
-    }
-    Vec::new()
+    let free = room.free;
+    let grows = || format!("the volume can grow larger than what pool {pool} has free ({free})");
+    (still_to_come > free.bytes()).then(grows)
+}
+
+/// `discard` is accepted on every host, because another one may have another mapper.
+fn discard_warning(record: &Record, mapper: Option<MapperKind>) -> Option<String> {
+    let asked = record.options.get("discard").is_some_and(|value| value == "true");
+    (asked && mapper == Some(MapperKind::Fuse)).then(|| {
+        "discard does nothing here: the fuse mapper cannot give blocks back, krbd and nbd can"
+            .to_owned()
+    })
 }

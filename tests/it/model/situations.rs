@@ -166,6 +166,19 @@ fn a_full_pool_refuses_a_create_and_keeps_nothing_of_it() {
 }
 
 #[test]
+fn discard_is_said_to_do_nothing_where_the_mapper_cannot_do_it() {
+    for (mapper, warned) in [(MapperKind::Fuse, true), (MapperKind::Krbd, false)] {
+        let world = World::new(mapper);
+        let service = world.service(0);
+        create(service, "v", &[("discard", "true")]).expect("created");
+        mount(service, "v", "a").expect("mounted");
+        let Lookup::Found(view) = service.get(&name("v")) else { panic!("it is there") };
+        let told = view.status.warnings.iter().any(|text| text.contains("discard does nothing"));
+        assert_eq!(told, warned, "{mapper}: {:?}", view.status.warnings);
+    }
+}
+
+#[test]
 fn an_unmount_of_what_is_held_open_says_by_whom_and_is_made_good_later() {
     let world = World::new(MapperKind::Krbd);
     let (service, host) = (world.service(0), &world.nodes[0].host);
