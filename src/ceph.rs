@@ -1,7 +1,8 @@
 //! What the layers above ask of a Ceph cluster.
 //!
-//! Three traits, one for each thing that is asked: [`Objects`] for the catalog, [`Images`] for RBD,
-//! [`Monitor`] for the cluster itself; [`Cluster`] is all of them. Everything blocks, and every
+//! A trait for each thing that is asked: [`Objects`] for the catalog, [`Images`] and [`Liveness`] for
+//! RBD, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for the cluster itself;
+//! [`Cluster`] is all of them. Everything blocks, and every
 //! call ends: within the connection's time limits, whatever the cluster does. A call that timed
 //! out may still have taken effect, so every caller repeats or looks first.
 
@@ -12,7 +13,9 @@ mod error;
 mod failure;
 mod features;
 mod images;
+mod liveness;
 mod manager;
+mod messages;
 mod monitor;
 mod objects;
 
@@ -27,6 +30,8 @@ mod ffi;
 mod image;
 #[allow(unsafe_code, reason = "librados' calls on objects")]
 mod io_context;
+#[allow(unsafe_code, reason = "librados' calls on a watch, and its callbacks")]
+mod watch;
 
 pub use access::{Access, TimeLimits};
 pub use cluster::RadosCluster;
@@ -42,9 +47,9 @@ use crate::volume::{ByteSize, ImageSpec, Location};
 pub type Result<T> = std::result::Result<T, ClusterError>;
 
 /// All that is asked of a cluster.
-pub trait Cluster: Objects + Images + Monitor + Manager {}
+pub trait Cluster: Objects + Images + Liveness + Messages + Monitor + Manager {}
 
-impl<T: Objects + Images + Monitor + Manager + ?Sized> Cluster for T {}
+impl<T: Objects + Images + Liveness + Messages + Monitor + Manager + ?Sized> Cluster for T {}
 
 /// One page of an omap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -195,6 +200,85 @@ pub trait Images: Send + Sync {
     fn trash_remove(&self, at: &Location, id: &str) -> Result<()>;
 }
 
+/// Who holds the exclusive lock of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockOwner {
+    /// The client's number.
+    pub client: u64,
+    /// The client's address with its nonce.
+    pub address: String,
+}
+
+/// One that answered a notify.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The client's number.
+    pub client: u64,
+    /// Its watch's cookie.
+    pub cookie: u64,
+    /// What it answered.
+    pub message: Vec<u8>,
+}
+
+/// Who answered a notify, and who did not in time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notified {
+    /// Those that answered.
+    pub answers: Vec<Answer>,
+    /// Those that did not: the client's number, and its watch's cookie.
+    pub silent: Vec<(u64, u64)>,
+}
+
+/// Which OSDs serve an image's header, and since when: while this stays the same, the silence of a
+/// watcher is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// The OSDs of its placement group.
+    pub acting: Vec<i32>,
+    /// The one that is spoken to.
+    pub primary: i32,
+    /// The epoch of the map since which that one is up.
+    pub up_from: u64,
+}
+
+/// Whether whoever has an image open is still there.
+pub trait Liveness: Send + Sync {
+    /// Who holds the image's exclusive lock; also one that is gone.
+    fn lock_owner(&self, image: &ImageSpec) -> Result<Option<LockOwner>>;
+
+    /// Asks all who watch the image's header for a sign of life, and waits for at most `wait`,
+    /// which counts in whole seconds, at least 1. An error says nothing of them.
+    fn ask_watchers(&self, image: &ImageSpec, wait: Duration) -> Result<Notified>;
+
+    /// Which OSDs serve the image's header.
+    fn interval(&self, image: &ImageSpec) -> Result<Interval>;
+}
+
+/// What is done with a message: its answer. May take as long as the sender waits.
+pub type Hear = Box<dyn Fn(&[u8]) -> Vec<u8> + Send>;
+
+/// A watch on an object, which ends when this is dropped.
+pub trait Watch: Send + Sync {
+    /// Does it still stand? One that does not has to be made anew.
+    fn check(&self) -> Result<()>;
+}
+
+/// Messages between the daemons, carried by the cluster.
+pub trait Messages: Send + Sync {
+    /// Sends a message to all who watch an object, and waits for their answers for at most `wait`,
+    /// which counts in whole seconds, at least 1. `NotFound` where there is no such object.
+    fn notify(
+        &self,
+        at: &Location,
+        object: &str,
+        message: &[u8],
+        wait: Duration,
+    ) -> Result<Notified>;
+
+    /// Hears what is sent to an object, which is created where it is missing.
+    fn watch(&self, at: &Location, object: &str, hear: Hear) -> Result<Box<dyn Watch>>;
+}
+
 /// What a pool has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolUsage {
@@ -254,6 +338,10 @@ pub trait Monitor: Send + Sync {
     /// Fences exactly the client instance `address` for `keep`, and returns once this client sees
     /// the map with the entry. An entry that is there keeps its own end.
     fn blocklist_add(&self, address: &str, keep: Duration) -> Result<()>;
+
+    /// Lets exactly the client instance `address` in again. What it still has open can write from
+    /// then on: only for a client that is known to be gone.
+    fn blocklist_remove(&self, address: &str) -> Result<()>;
 
     /// One write to the image's header object that changes nothing of it: whatever a fenced
     /// client had queued at that OSD is past when it returns.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
+use crate::volume::Location;
 
 /// A request to the monitors, or to the active manager.
 pub(super) trait Command: Serialize {
@@ -242,6 +243,73 @@ impl BlocklistAdd {
 impl Command for BlocklistAdd {
     const PREFIX: &'static str = "osd blocklist";
     type Reply = ();
+}
+
+/// `ceph osd blocklist rm ADDR`.
+#[derive(Debug, Serialize)]
+pub(super) struct BlocklistRemove {
+    #[serde(rename = "blocklistop")]
+    operation: &'static str,
+    #[serde(rename = "addr")]
+    address: String,
+}
+
+impl BlocklistRemove {
+    /// Lets a client instance in again.
+    pub(super) fn new(address: &str) -> Self {
+        Self { operation: "rm", address: address.to_owned() }
+    }
+}
+
+impl Command for BlocklistRemove {
+    const PREFIX: &'static str = "osd blocklist";
+    type Reply = ();
+}
+
+/// `ceph osd map POOL OBJECT NAMESPACE`.
+#[derive(Debug, Serialize)]
+pub(super) struct OsdMap {
+    pool: String,
+    object: String,
+    #[serde(rename = "nspace")]
+    namespace: String,
+}
+
+impl OsdMap {
+    /// Where an object lies.
+    pub(super) fn new(at: &Location, object: String) -> Self {
+        Self { pool: at.pool.clone(), object, namespace: at.namespace.clone() }
+    }
+}
+
+/// The OSDs that serve a placement group.
+#[derive(Debug, Deserialize)]
+pub(super) struct OsdMapReply {
+    pub(super) acting: Vec<i32>,
+    pub(super) acting_primary: i32,
+}
+
+impl Command for OsdMap {
+    const PREFIX: &'static str = "osd map";
+    type Reply = OsdMapReply;
+}
+
+/// `ceph osd info ID`.
+#[derive(Debug, Serialize)]
+pub(super) struct OsdInfo {
+    #[serde(rename = "id")]
+    pub(super) osd: i32,
+}
+
+/// Since which map an OSD is up.
+#[derive(Debug, Deserialize)]
+pub(super) struct OsdInfoReply {
+    pub(super) up_from: u64,
+}
+
+impl Command for OsdInfo {
+    const PREFIX: &'static str = "osd info";
+    type Reply = OsdInfoReply;
 }
 
 /// `ceph pg stat`, which the manager answers.

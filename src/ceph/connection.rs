@@ -285,9 +285,9 @@ impl Handle {
 
 /// A buffer that librados allocated for a reply.
 #[derive(Debug)]
-struct Reply {
-    data: *mut c_char,
-    length: usize,
+pub(super) struct Reply {
+    pub(super) data: *mut c_char,
+    pub(super) length: usize,
 }
 
 impl Default for Reply {
@@ -298,7 +298,7 @@ impl Default for Reply {
 
 impl Reply {
     /// The reply, which no zero byte ends.
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         if self.data.is_null() {
             return &[];
         }

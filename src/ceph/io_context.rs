@@ -10,7 +10,7 @@ use std::ptr::{null, null_mut};
 use std::slice;
 use std::sync::Arc;
 
-use super::connection::{Connection, c_string};
+use super::connection::{Connection, Reply, c_string};
 use super::failure::{Failure, Outcome, check};
 use super::ffi::rados::*;
 use super::{OmapPage, Swap};
@@ -21,6 +21,10 @@ pub(super) struct IoContext {
     io: rados_ioctx_t,
     pub(super) connection: Arc<Connection>,
 }
+
+// SAFETY: librados allows any thread to use a context (librados.h); what it carries between calls is
+// not shared, because this is not `Sync`.
+unsafe impl Send for IoContext {}
 
 impl fmt::Debug for IoContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,6 +220,83 @@ impl IoContext {
         })
     }
 
+    /// Asks all who watch an object, and waits for their answers for `seconds` (at least 1, and
+    /// less than the time limit of an operation). The reply, in Ceph's encoding, of those who
+    /// answered and those who did not; what the call itself returns says neither.
+    pub(super) fn notify(&self, object: &str, message: &[u8], seconds: u64) -> Outcome<Vec<u8>> {
+        let object = c_string(object)?;
+        let length = c_length(message)?;
+        let mut reply = Reply::default();
+        // SAFETY: the context is alive, name and message are as long as is said, and the reply is
+        // set to a buffer that is ours to free, which `Reply` does.
+        let code = unsafe {
+            rados_notify2(
+                self.io,
+                object.as_ptr(),
+                message.as_ptr().cast(),
+                length,
+                seconds * 1000,
+                &raw mut reply.data,
+                &raw mut reply.length,
+            )
+        };
+        match reply.bytes() {
+            [] => Err(check(code).err().unwrap_or_else(|| Failure::of_errno(libc::ETIMEDOUT))),
+            bytes => Ok(bytes.to_vec()),
+        }
+    }
+
+    /// Answers what was heard on a watch.
+    pub(super) fn answer(
+        &self,
+        object: &str,
+        notify: u64,
+        cookie: u64,
+        reply: &[u8],
+    ) -> Outcome<()> {
+        let object = c_string(object)?;
+        let length = c_length(reply)?;
+        let reply = reply.as_ptr().cast();
+        // SAFETY: the context is alive, name and reply are as long as is said.
+        check(unsafe { rados_notify_ack(self.io, object.as_ptr(), notify, cookie, reply, length) })
+            .map(drop)
+    }
+
+    /// Who holds a lock of an object: `(client.4123, address)`, none where nobody does.
+    pub(super) fn lockers(&self, object: &str, lock: &str) -> Outcome<Vec<(String, String)>> {
+        let (object, lock) = (c_string(object)?, c_string(lock)?);
+        // More than one holder has no place for a lock that is exclusive.
+        let mut texts = [[0u8; 512]; 4];
+        let mut lengths = [512usize; 4];
+        let mut exclusive: c_int = 0;
+        let [tag, clients, cookies, addresses] = &mut texts;
+        let [tag_length, clients_length, cookies_length, addresses_length] = &mut lengths;
+        // SAFETY: the context is alive, the names are C strings, each buffer is as long as is said.
+        let count = unsafe {
+            rados_list_lockers(
+                self.io,
+                object.as_ptr(),
+                lock.as_ptr(),
+                &raw mut exclusive,
+                tag.as_mut_ptr().cast(),
+                tag_length,
+                clients.as_mut_ptr().cast(),
+                clients_length,
+                cookies.as_mut_ptr().cast(),
+                cookies_length,
+                addresses.as_mut_ptr().cast(),
+                addresses_length,
+            )
+        };
+        let count = usize::try_from(count)
+            .map_err(|_| Failure::of_errno(i32::try_from(-count).unwrap_or(libc::EIO)))?;
+        let text = |buffer: &[u8]| {
+            let parts = buffer.split(|byte| *byte == 0).take(count);
+            parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>()
+        };
+        Ok(text(&texts[1]).into_iter().zip(text(&texts[3])).collect())
+    }
+
     fn read(&self, object: &str, fill: impl FnOnce(rados_read_op_t)) -> Outcome<()> {
         let object = c_string(object)?;
         // SAFETY: the operation is made, filled, carried out and released here, and only here.
@@ -241,6 +322,10 @@ impl IoContext {
         };
         check(code).map(drop)
     }
+}
+
+fn c_length(bytes: &[u8]) -> Outcome<c_int> {
+    c_int::try_from(bytes.len()).map_err(|_| Failure::invalid("it is too long"))
 }
 
 /// The entries that a read operation found; empty until it was carried out.

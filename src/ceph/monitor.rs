@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use super::access::whole_seconds;
 use super::cluster::RadosCluster;
-use super::command::{self, AuthGet, BlocklistAdd, BlocklistLs, Df, Health, PoolList, Version};
+use super::command::{
+    self, AuthGet, BlocklistAdd, BlocklistLs, BlocklistRemove, Df, Health, PoolList, Version,
+};
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
 use super::images::header_of;
@@ -83,6 +85,13 @@ impl Monitor for RadosCluster {
             let seconds = u32::try_from(whole_seconds(keep)).unwrap_or(u32::MAX).max(1);
             command::send(connection, &BlocklistAdd::new(address, seconds))?;
             connection.catch_up()
+        })
+    }
+
+    fn blocklist_remove(&self, address: &str) -> Result<()> {
+        self.on_connection("remove from the blocklist", address, |connection| {
+            check_instance(address)?;
+            command::send(connection, &BlocklistRemove::new(address))
         })
     }
 

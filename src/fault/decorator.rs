@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::FaultPlan;
 use crate::ceph::{
-    self, BlocklistEntry, Cluster, ClusterStatus, ImageInfo, ImageLayout, Images, Manager, Monitor,
-    Objects, OmapPage, PlacementGroups, PoolUsage, Swap, TrashedImage, Watcher,
+    self, BlocklistEntry, Cluster, ClusterStatus, Hear, ImageInfo, ImageLayout, Images, Interval,
+    Liveness, LockOwner, Manager, Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups,
+    PoolUsage, Swap, TrashedImage, Watch, Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -88,6 +89,17 @@ through_plan!(Images for FaultyCluster as "cluster", ceph {
     fn trash_remove(&self, at: &Location, id: &str) -> ();
 });
 
+through_plan!(Liveness for FaultyCluster as "cluster", ceph {
+    fn lock_owner(&self, image: &ImageSpec) -> Option<LockOwner>;
+    fn ask_watchers(&self, image: &ImageSpec, wait: Duration) -> Notified;
+    fn interval(&self, image: &ImageSpec) -> Interval;
+});
+
+through_plan!(Messages for FaultyCluster as "cluster", ceph {
+    fn notify(&self, at: &Location, object: &str, message: &[u8], wait: Duration) -> Notified;
+    fn watch(&self, at: &Location, object: &str, hear: Hear) -> Box<dyn Watch>;
+});
+
 through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn status(&self) -> ClusterStatus;
     fn own_address(&self) -> String;
@@ -97,6 +109,7 @@ through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn namespaces(&self, pool: &str) -> Vec<String>;
     fn blocklist(&self) -> Vec<BlocklistEntry>;
     fn blocklist_add(&self, address: &str, keep: Duration) -> ();
+    fn blocklist_remove(&self, address: &str) -> ();
     fn header_barrier(&self, image: &ImageSpec) -> ();
 });
 

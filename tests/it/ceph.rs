@@ -4,6 +4,8 @@ mod connection;
 mod cost;
 mod images;
 mod lab;
+mod liveness;
+mod messages;
 mod monitor;
 mod objects;
 mod outage;

@@ -21,6 +21,7 @@ mod cluster;
 mod content;
 mod host;
 mod kernel;
+mod messages;
 
 pub(crate) use client::SimClient;
 pub(crate) use cluster::SimCluster;

@@ -43,7 +43,9 @@ fn in_c(rust: &str) -> String {
         "u8" => "uint8_t",
         "u64" => "uint64_t",
         "i64" => "int64_t",
+        "u32" => "uint32_t",
         "usize" => "size_t",
+        "isize" => "ssize_t",
         "timespec" => "struct timespec",
         same => same,
     }

@@ -1,13 +1,14 @@
 //! librados (`rados/librados.h`).
 
-use std::ffi::{c_char, c_int, c_uchar};
+use std::ffi::{c_char, c_int, c_uchar, c_void};
 
 use libc::time_t;
 
 use super::{c_constants, c_functions};
 
 pub(in crate::ceph) use ::ceph::rados::{
-    rados_ioctx_t, rados_omap_iter_t, rados_read_op_t, rados_t, rados_write_op_t,
+    rados_ioctx_t, rados_omap_iter_t, rados_read_op_t, rados_t, rados_watchcb2_t,
+    rados_watcherrcb_t, rados_write_op_t,
 };
 
 c_constants! {
@@ -69,6 +70,23 @@ c_functions! {
         output: *mut *mut c_char, output_length: *mut usize,
         status: *mut *mut c_char, status_length: *mut usize,
     ) -> c_int;
+    fn rados_unwatch2(io: rados_ioctx_t, cookie: u64) -> c_int;
+    fn rados_watch_check(io: rados_ioctx_t, cookie: u64) -> c_int;
+    fn rados_watch_flush(cluster: rados_t) -> c_int;
+    fn rados_notify2(
+        io: rados_ioctx_t, object: *const c_char, message: *const c_char, length: c_int,
+        milliseconds: u64, reply: *mut *mut c_char, reply_length: *mut usize,
+    ) -> c_int;
+    fn rados_notify_ack(
+        io: rados_ioctx_t, object: *const c_char, notify: u64, cookie: u64,
+        reply: *const c_char, length: c_int,
+    ) -> c_int;
+    fn rados_list_lockers(
+        io: rados_ioctx_t, object: *const c_char, lock: *const c_char, exclusive: *mut c_int,
+        tag: *mut c_char, tag_length: *mut usize, clients: *mut c_char, clients_length: *mut usize,
+        cookies: *mut c_char, cookies_length: *mut usize,
+        addresses: *mut c_char, addresses_length: *mut usize,
+    ) -> isize;
     fn rados_buffer_free(buffer: *mut c_char);
 }
 
@@ -81,6 +99,10 @@ c_functions! {
         input: *const c_char, input_length: usize,
         output: *mut *mut c_char, output_length: *mut usize,
         status: *mut *mut c_char, status_length: *mut usize,
+    ) -> c_int;
+    fn rados_watch3(
+        io: rados_ioctx_t, object: *const c_char, cookie: *mut u64, heard: rados_watchcb2_t,
+        lost: rados_watcherrcb_t, seconds: u32, argument: *mut c_void,
     ) -> c_int;
     fn rados_set_pool_full_try(io: rados_ioctx_t);
     fn rados_write_op_omap_cmp2(

@@ -114,3 +114,11 @@ pub(super) fn own(field: &str) -> u64 {
     let number = line.and_then(|value| value.split_whitespace().next());
     number.and_then(|number| number.parse().ok()).expect("a number")
 }
+
+/// Another process that writes to the image, until it is dropped.
+pub(super) fn writer(lab: &Lab, image: &ImageSpec) -> Running {
+    let line = format!("rbd bench {image} --io-type write --io-size 4K --io-total 10G");
+    let mut command = lab.tool(&line);
+    command.args(["--io-threads", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(command.spawn().expect("rbd"))
+}

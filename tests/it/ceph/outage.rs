@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use docker_volume_ceph::ceph::{
-    ClusterError, ClusterErrorKind, ImageLayout, Images, Manager, Monitor, Objects, RadosCluster,
-    Result, TimeLimits,
+    ClusterError, ClusterErrorKind, ImageLayout, Images, Liveness, Manager, Messages, Monitor,
+    Objects, RadosCluster, Result, TimeLimits,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
 
@@ -53,6 +53,7 @@ fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
     calls.extend(calls_on_images(cluster, image));
     calls.extend(calls_on_trash(cluster, image));
     calls.extend(calls_on_monitors(cluster, image));
+    calls.extend(calls_on_watchers(cluster, image));
     calls
 }
 
@@ -115,12 +116,28 @@ fn calls_on_monitors<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec
         ("pool_usage", Box::new(move || cluster.pool_usage("rbd").map(drop))),
         ("namespaces", Box::new(move || cluster.namespaces("rbd").map(drop))),
         ("blocklist", Box::new(move || cluster.blocklist().map(drop))),
+        ("blocklist_remove", Box::new(move || cluster.blocklist_remove("10.9.9.9:0/9"))),
         (
             "blocklist_add",
             Box::new(move || cluster.blocklist_add("10.9.9.9:0/9", Duration::from_secs(60))),
         ),
         ("placement_groups", Box::new(move || cluster.placement_groups().map(drop))),
         ("header_barrier", Box::new(move || cluster.header_barrier(image))),
+    ]
+}
+
+fn calls_on_watchers<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
+    let second = Duration::from_secs(1);
+    vec![
+        ("lock_owner", Box::new(move || cluster.lock_owner(image).map(drop))),
+        // Who cannot be asked is not silent: there is no answer at all.
+        ("ask_watchers", Box::new(move || cluster.ask_watchers(image, second).map(drop))),
+        ("interval", Box::new(move || cluster.interval(image).map(drop))),
+        ("notify", Box::new(move || cluster.notify(&home(), "o", b"x", second).map(drop))),
+        (
+            "watch",
+            Box::new(move || cluster.watch(&home(), "o", Box::new(|_| Vec::new())).map(drop)),
+        ),
     ]
 }
 

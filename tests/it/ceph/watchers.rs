@@ -1,21 +1,12 @@
 //! Who has an image open.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use docker_volume_ceph::ceph::{ClusterErrorKind, Images, Monitor, Watcher};
-use docker_volume_ceph::volume::{ByteSize, ImageSpec};
+use docker_volume_ceph::volume::ByteSize;
 
 use super::Lab;
-use super::lab::{Running, eventually, new_image};
-
-/// Another process that writes to the image, until it is dropped.
-fn writer(lab: &Lab, image: &ImageSpec) -> Running {
-    let line = format!("rbd bench {image} --io-type write --io-size 4K --io-total 10G");
-    let mut command = lab.tool(&line);
-    command.args(["--io-threads", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
-    Running(command.spawn().expect("rbd"))
-}
+use super::lab::{eventually, new_image, writer};
 
 #[test]
 fn another_process_is_seen_as_rbd_status_sees_it_and_keeps_the_image() {

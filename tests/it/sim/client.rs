@@ -45,8 +45,12 @@ impl SimClient {
         Arc::new(Self { cluster: Arc::clone(cluster), address })
     }
 
+    pub(super) fn cluster(&self) -> Arc<SimCluster> {
+        Arc::clone(&self.cluster)
+    }
+
     /// The cluster's state, for a read that every pool serves.
-    fn reach(&self, call: &'static str) -> Result<MutexGuard<'_, ClusterState>> {
+    pub(super) fn reach(&self, call: &'static str) -> Result<MutexGuard<'_, ClusterState>> {
         let mut state = self.cluster.state();
         if !state.reachable {
             return Err(error(Kind::Unreachable, call, ""));
@@ -83,7 +87,7 @@ fn has_namespace(state: &ClusterState, at: &Location) -> bool {
     pool.is_some_and(|pool| at.namespace.is_empty() || pool.namespaces.contains(&at.namespace))
 }
 
-fn live<'a>(
+pub(super) fn live<'a>(
     state: &'a mut ClusterState,
     call: &'static str,
     spec: &ImageSpec,
@@ -353,6 +357,11 @@ impl Monitor for SimClient {
         for image in state.images.values_mut() {
             image.watches.retain(|watch| watch.watcher.address != address);
         }
+        Ok(())
+    }
+
+    fn blocklist_remove(&self, address: &str) -> Result<()> {
+        self.reach("remove from blocklist")?.blocklist.retain(|entry| entry.address != address);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use docker_volume_ceph::ceph::{BlocklistEntry, ImageLayout, Watcher};
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
 use jiff::Timestamp;
 
+use super::messages::Ear;
 use super::{Content, SimClient};
 
 /// How long a watch outlives its client.
@@ -31,6 +32,8 @@ pub(super) struct ClusterState {
     pub(super) images: BTreeMap<String, SimImage>,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
+    /// Who hears what is sent to an object.
+    pub(super) ears: BTreeMap<u64, Ear>,
     next_number: u64,
 }
 
@@ -90,6 +93,7 @@ impl SimCluster {
             images: BTreeMap::new(),
             blocklist: Vec::new(),
             violations: Vec::new(),
+            ears: BTreeMap::new(),
             next_number: 4100,
         })))
     }
