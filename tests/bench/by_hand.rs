@@ -2,73 +2,91 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use crate::Times;
-use crate::daemon::Lab;
+use crate::daemon::{Lab, processes_naming, within_by};
 
-pub(crate) fn measure(lab: &Lab, volumes: u32) -> Times {
-    let folder = tempfile::Builder::new().prefix("dcb-hand-").tempdir_in("/tmp").unwrap();
-    let mut times = Times::default();
-    let names: Vec<String> = (0..volumes).map(|n| format!("hand{n}")).collect();
-    for name in &names {
-        times.take("create", || lab.rbd(&["create", "--size", "512M", name]));
-    }
-    for _ in &names {
-        times.take("list", || lab.rbd(&["ls"]));
-    }
-    for name in &names {
-        times.take("get", || lab.rbd(&["info", name]));
-    }
-    for (mount, unmount, format) in
-        [("first mount", "unmount", true), ("mount again", "unmount again", false)]
-    {
-        let mut attached = Vec::new();
-        for name in &names {
-            attached.push(times.take(mount, || attach(lab, folder.path(), name, format)));
-        }
-        for image in attached {
-            times.take(unmount, || image.detach());
-        }
-    }
-    for name in &names {
-        times.take("remove", || lab.rbd(&["trash", "mv", name]));
-    }
-    times
+/// Volumes in a folder, without the driver.
+#[derive(Debug)]
+pub(crate) struct Hand<'a> {
+    lab: &'a Lab,
+    folder: tempfile::TempDir,
 }
 
 /// An image that was mounted by hand.
 #[derive(Debug)]
-struct Attached {
+pub(crate) struct Attached {
     fuse: PathBuf,
     device: String,
     target: PathBuf,
 }
 
-fn attach(lab: &Lab, folder: &Path, name: &str, format: bool) -> Attached {
-    let (fuse, target) = (folder.join(format!("{name}.fuse")), folder.join(name));
-    std::fs::create_dir_all(&fuse).unwrap();
-    std::fs::create_dir_all(&target).unwrap();
-    let mut map = Command::new("rbd-fuse");
-    map.arg("-c").arg(lab.conf()).arg("--keyring").arg(lab.keyring());
-    map.args(["--id", "docker", "-p", "rbd", "-s", "docker", "-r", name]).arg(&fuse);
-    run(&mut map);
-    let image = fuse.join(name);
-    let mut losetup = Command::new("losetup");
-    losetup.args(["--direct-io=on", "--find", "--show"]).arg(&image);
-    let device = run(&mut losetup).trim().to_owned();
-    if format {
-        run(Command::new("mkfs.ext4").args(["-q", "-E", "nodiscard", &device]));
+impl<'a> Hand<'a> {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
+        let folder = tempfile::Builder::new().prefix("dcb-hand-").tempdir_in("/dev/shm");
+        Self { lab, folder: folder.unwrap() }
     }
-    run(Command::new("mount").arg(&device).arg(&target));
-    Attached { fuse, device, target }
+
+    pub(crate) fn create(&self, name: &str) {
+        self.lab.rbd(&["create", "--size", "512M", name]);
+    }
+
+    pub(crate) fn list(&self) {
+        self.lab.rbd(&["ls"]);
+    }
+
+    pub(crate) fn get(&self, name: &str) {
+        self.lab.rbd(&["info", name]);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.lab.rbd(&["trash", "mv", name]);
+    }
+
+    pub(crate) fn mount(&self, name: &str, format: bool) -> Attached {
+        let folder = self.folder.path();
+        let (fuse, target) = (folder.join(format!("{name}.fuse")), folder.join(name));
+        std::fs::create_dir_all(&fuse).unwrap();
+        std::fs::create_dir_all(&target).unwrap();
+        let mut map = Command::new("rbd-fuse");
+        map.arg("-c").arg(self.lab.conf()).arg("--keyring").arg(self.lab.keyring());
+        map.args(["--id", "docker", "-p", "rbd", "-s", "docker", "-r", name]).arg(&fuse);
+        run(&mut map);
+        let image = fuse.join(name);
+        let mut losetup = Command::new("losetup");
+        losetup.args(["--direct-io=on", "--find", "--show"]).arg(&image);
+        let device = run(&mut losetup).trim().to_owned();
+        if format {
+            run(Command::new("mkfs.ext4").args(["-q", "-E", "nodiscard", &device]));
+        }
+        run(Command::new("mount").arg(&device).arg(&target));
+        Attached { fuse, device, target }
+    }
 }
 
 impl Attached {
-    fn detach(&self) {
+    /// Returns before the image is free: `rbd-fuse` closes it after its unmount.
+    pub(crate) fn unmount(&self) {
         run(Command::new("umount").arg(&self.target));
         run(Command::new("losetup").args(["--detach", &self.device]));
         run(Command::new("umount").arg(&self.fuse));
     }
+
+    /// The `rbd-fuse` behind it, by its folder in `/proc`.
+    pub(crate) fn process(&self) -> PathBuf {
+        let named = processes_naming(self.fuse.to_str().unwrap());
+        let [process] = &named[..] else { panic!("one rbd-fuse: {named:?}") };
+        let number = process.trim_start_matches("process ").split(':').next().unwrap();
+        Path::new("/proc").join(number)
+    }
+}
+
+/// Waits until `rbd-fuse` has given the image back: before that, no other host can take it.
+pub(crate) fn wait_until_free(process: &Path) {
+    let (limit, pause) = (Duration::from_secs(30), Duration::from_micros(500));
+    // One that has ended has no arguments any more, whoever is to collect it takes his time.
+    let ended = || std::fs::read(process.join("cmdline")).map_or(true, |line| line.is_empty());
+    assert!(within_by(limit, pause, ended), "rbd-fuse does not end");
 }
 
 /// Runs a program that has to succeed, within a minute.

@@ -1,40 +1,67 @@
-//! Docker's calls through the socket.
+//! Docker's calls through the socket, beside the same work by hand.
+//!
+//! The two take turns, call by call, so that whatever else the machine does hits both. Both end
+//! at the same point: an image is unmounted when another host could take it.
 
 use serde_json::{Value, json};
 
 use crate::Times;
-use crate::daemon::Daemon;
+use crate::by_hand::{Hand, wait_until_free};
+use crate::daemon::{Daemon, Lab};
 
 /// In the order in which they are printed.
 const CALLS: [&str; 8] =
     ["create", "list", "get", "first mount", "unmount", "mount again", "unmount again", "remove"];
 
-pub(crate) fn measure(driver: &Daemon, volumes: u32) -> Times {
-    let mut times = Times::default();
+pub(crate) fn report(lab: &Lab, driver: &Daemon, volumes: u32) {
+    let (mut ours, mut by_hand) = (Times::default(), Times::default());
+    measure(&Hand::new(lab), driver, volumes, &mut ours, &mut by_hand);
+    println!("\ncontrol calls, {volumes} volumes of 512 MiB, medians in ms");
+    println!("{:<15}{:>10}{:>10}{:>8}", "", "driver", "by hand", "ratio");
+    for call in CALLS {
+        let (ours, hand) = (ours.median(call).unwrap(), by_hand.median(call).unwrap());
+        println!("{call:<15}{ours:>10.1}{hand:>10.1}{:>8.1}", hand / ours);
+    }
+}
+
+fn measure(hand: &Hand<'_>, driver: &Daemon, volumes: u32, ours: &mut Times, by_hand: &mut Times) {
     let names: Vec<String> = (0..volumes).map(|n| format!("bench{n}")).collect();
+    let image = |name: &str| format!("by-hand-{name}");
     let id = |name: &str| json!({"Name": name, "ID": "bench"});
     for name in &names {
         let body = json!({"Name": name, "Opts": {"size": "512M"}});
-        times.take("create", || call(driver, "Create", &body));
-    }
-    for _ in &names {
-        times.take("list", || call(driver, "List", &json!({})));
+        ours.take("create", || call(driver, "Create", &body));
+        by_hand.take("create", || hand.create(&image(name)));
     }
     for name in &names {
-        times.take("get", || call(driver, "Get", &json!({"Name": name})));
+        ours.take("list", || call(driver, "List", &json!({})));
+        by_hand.take("list", || hand.list());
+        ours.take("get", || call(driver, "Get", &json!({"Name": name})));
+        by_hand.take("get", || hand.get(&image(name)));
     }
-    for (mount, unmount) in [("first mount", "unmount"), ("mount again", "unmount again")] {
+    for (mount, unmount, format) in
+        [("first mount", "unmount", true), ("mount again", "unmount again", false)]
+    {
+        let (mut attached, mut returned) = (Vec::new(), Times::default());
         for name in &names {
-            times.take(mount, || call(driver, "Mount", &id(name)));
+            ours.take(mount, || call(driver, "Mount", &id(name)));
+            attached.push(by_hand.take(mount, || hand.mount(&image(name), format)));
         }
-        for name in &names {
-            times.take(unmount, || call(driver, "Unmount", &id(name)));
+        for (name, attached) in names.iter().zip(attached) {
+            ours.take(unmount, || call(driver, "Unmount", &id(name)));
+            let process = attached.process();
+            by_hand.take(unmount, || {
+                returned.take("umount", || attached.unmount());
+                wait_until_free(&process);
+            });
         }
+        let early = returned.median("umount").unwrap();
+        println!("{unmount} by hand: umount returned after {early:.1} ms, the image not free yet");
     }
     for name in &names {
-        times.take("remove", || call(driver, "Remove", &json!({"Name": name})));
+        ours.take("remove", || call(driver, "Remove", &json!({"Name": name})));
+        by_hand.take("remove", || hand.remove(&image(name)));
     }
-    times
 }
 
 /// A call of the volume protocol that has to succeed.
@@ -42,14 +69,4 @@ pub(crate) fn call(driver: &Daemon, verb: &str, body: &Value) -> Value {
     let reply = driver.call(&format!("VolumeDriver.{verb}"), body).expect("an answer");
     assert!(reply.is_ok(), "{verb} {body}: {}", reply.error());
     reply.json
-}
-
-pub(crate) fn report(ours: &Times, by_hand: &Times, volumes: u32) {
-    println!("\ncontrol calls, {volumes} volumes of 512 MiB, medians in ms");
-    println!("{:<15}{:>10}{:>10}{:>8}", "", "driver", "by hand", "ratio");
-    for call in CALLS {
-        let (ours, hand) = (ours.median(call), by_hand.median(call));
-        let (Some(ours), Some(hand)) = (ours, hand) else { continue };
-        println!("{call:<15}{ours:>10.1}{hand:>10.1}{:>8.1}", hand / ours);
-    }
 }

@@ -51,9 +51,7 @@ fn main() {
     let mut driver = daemon::Daemon::new(&lab);
     driver.start();
     idle::report(&driver);
-    let ours = control::measure(&driver, volumes);
-    let by_hand = by_hand::measure(&lab, volumes);
-    control::report(&ours, &by_hand, volumes);
+    control::report(&lab, &driver, volumes);
     data::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
     catalog::report(&lab, &driver, 10_000);
     driver.stop();
