@@ -12,6 +12,7 @@ mod command;
 mod error;
 mod failure;
 mod features;
+mod header;
 mod images;
 mod liveness;
 mod manager;
@@ -155,7 +156,7 @@ pub trait Images: Send + Sync {
     /// Makes an image. [`ClusterErrorKind::Exists`] where there is one of that name.
     fn image_create(&self, image: &ImageSpec, layout: &ImageLayout) -> Result<()>;
 
-    /// What the image says of itself. Opened read-only, and so never a watcher.
+    /// What the image says of itself. Never a watcher.
     fn image_info(&self, image: &ImageSpec) -> Result<ImageInfo>;
 
     /// The names of the images there.

@@ -17,6 +17,7 @@ use super::io_context::IoContext;
 use super::objects::found;
 use super::{
     ClusterErrorKind, ImageInfo, ImageLayout, Images, Result, TrashedImage, Watcher, directory,
+    header,
 };
 use crate::volume::{ByteSize, ImageSpec, Location};
 
@@ -32,7 +33,9 @@ impl Images for RadosCluster {
             if let Some(pool) = &layout.data_pool {
                 io.connection.pool(pool)?;
             }
-            io.create(TRASH)?;
+            if found(|| io.head(TRASH, 1))?.is_none() {
+                io.create(TRASH)?;
+            }
             directory::create(io, &image.image, layout)
                 .map_err(|failure| named(failure, io, &image.location, "image"))
                 .map_err(|failure| {
@@ -42,7 +45,16 @@ impl Images for RadosCluster {
     }
 
     fn image_info(&self, image: &ImageSpec) -> Result<ImageInfo> {
-        self.read_image(image, "read image", |image| image.info())
+        self.in_context(&image.location, "read image", image, |io| {
+            if let Some(info) = header::info(io, &image.image)? {
+                return Ok(info);
+            }
+            let named = |failure| named(failure, io, &image.location, "image");
+            if header::is_missing(io, &image.image)? {
+                return Err(named(Failure::of_errno(libc::ENOENT)));
+            }
+            Image::open_read_only(io, &image.image).map_err(named)?.info()
+        })
     }
 
     fn image_list(&self, at: &Location) -> Result<Vec<String>> {
@@ -163,21 +175,10 @@ impl RadosCluster {
     }
 }
 
-/// The header object of an image, found without opening it: its ID stands in an object that is
-/// named for the image and never changes.
+/// The header object of an image that has to be there.
 pub(super) fn header_of(io: &IoContext, image: &ImageSpec) -> Outcome<String> {
-    let id = io
-        .head(&format!("rbd_id.{}", image.image), 1024)
-        .map_err(|failure| named(failure, io, &image.location, "image"))?;
-    let id = decoded(&id).ok_or_else(|| Failure::unreadable("its ID cannot be read"))?;
-    Ok(format!("rbd_header.{id}"))
-}
-
-/// A text in Ceph's encoding: a length of four bytes, and the text.
-fn decoded(bytes: &[u8]) -> Option<&str> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let text = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-    std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
+    header::object_of(io, &image.image)
+        .map_err(|failure| named(failure, io, &image.location, "image"))
 }
 
 /// A map of one entry in Ceph's encoding.
@@ -248,15 +249,6 @@ fn still_used(failure: Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_encoded_text_is_read_and_a_broken_one_is_not() {
-        assert_eq!(decoded(b"\x03\0\0\0abc"), Some("abc"));
-        assert_eq!(decoded(b"\x03\0\0\0abcd"), Some("abc"));
-        for broken in [&b""[..], b"\x03\0\0", b"\x03\0\0\0ab", b"\0\0\0\0", b"\x01\0\0\0\xff"] {
-            assert_eq!(decoded(broken), None, "{broken:?}");
-        }
-    }
 
     #[test]
     fn a_metadata_entry_is_encoded_as_a_map_of_one() {

@@ -63,8 +63,17 @@ impl IoContext {
 
     /// The value of one key. A missing object is an error here.
     pub(super) fn omap_get(&self, object: &str, key: &str) -> Outcome<Option<Vec<u8>>> {
-        let keys = [key.as_ptr().cast::<c_char>()];
-        let lengths = [key.len()];
+        Ok(self.omap_get_all(object, [key])?.pop().map(|(_, value)| value))
+    }
+
+    /// Those of some keys that are there. A missing object is an error here.
+    pub(super) fn omap_get_all<const N: usize>(
+        &self,
+        object: &str,
+        keys: [&str; N],
+    ) -> Outcome<Vec<(String, Vec<u8>)>> {
+        let lengths = keys.map(str::len);
+        let keys = keys.map(|key| key.as_ptr().cast::<c_char>());
         let mut entries = OmapEntries::default();
         let mut result: c_int = 0;
         self.read(object, |op| {
@@ -81,7 +90,7 @@ impl IoContext {
             }
         })?;
         check(result)?;
-        Ok(entries.next()?.map(|(_, value)| value))
+        entries.all()
     }
 
     /// Entries after a key. A missing object is an error here.
@@ -104,15 +113,7 @@ impl IoContext {
             }
         })?;
         check(result)?;
-        let mut page = OmapPage { entries: Vec::new(), more: more != 0 };
-        while let Some((key, value)) = entries.next()? {
-            let key = String::from_utf8(key).map_err(|error| {
-                let key = error.as_bytes().escape_ascii().to_string();
-                Failure::unreadable(format!("its key \"{key}\" is not UTF-8"))
-            })?;
-            page.entries.push((key, value));
-        }
-        Ok(page)
+        Ok(OmapPage { entries: entries.all()?, more: more != 0 })
     }
 
     /// Compares and sets one key in one operation; the empty value stands for "missing".
@@ -338,6 +339,18 @@ impl Default for OmapEntries {
 }
 
 impl OmapEntries {
+    fn all(&mut self) -> Outcome<Vec<(String, Vec<u8>)>> {
+        let mut all = Vec::new();
+        while let Some((key, value)) = self.next()? {
+            let key = String::from_utf8(key).map_err(|error| {
+                let key = error.as_bytes().escape_ascii().to_string();
+                Failure::unreadable(format!("its key \"{key}\" is not UTF-8"))
+            })?;
+            all.push((key, value));
+        }
+        Ok(all)
+    }
+
     fn next(&mut self) -> Outcome<Option<(Vec<u8>, Vec<u8>)>> {
         let (mut key, mut value): (*mut c_char, *mut c_char) = (null_mut(), null_mut());
         let (mut key_length, mut value_length) = (0, 0);
