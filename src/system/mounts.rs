@@ -1,6 +1,11 @@
 //! Mounts in our own namespace, made and undone in children.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::command::io;
 use super::kernel::{Call, errno};
@@ -86,6 +91,25 @@ impl Mounts for LinuxSystem {
 pub(super) fn own() -> std::result::Result<Vec<Entry>, SystemErrorKind> {
     let path = Path::new("/proc/self/mountinfo");
     Ok(mountinfo::parse(&std::fs::read(path).map_err(io(path))?))
+}
+
+/// The mount table of our own namespace, to be waited on.
+pub(super) struct Table(File);
+
+impl Table {
+    /// Changes from now on are seen, so the table is to be read after this.
+    pub(super) fn open() -> std::result::Result<Self, SystemErrorKind> {
+        let path = Path::new("/proc/self/mountinfo");
+        File::open(path).map(Self).map_err(io(path))
+    }
+
+    /// Waits until something is mounted or unmounted, or for that long.
+    pub(super) fn wait_for_change(&self, limit: Duration) {
+        let mut table = [PollFd::new(self.0.as_fd(), PollFlags::POLLPRI)];
+        let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        // Where it cannot be waited for, the caller just looks again.
+        let _ = poll(&mut table, limit);
+    }
 }
 
 /// Who keeps a mount of ours busy: open files below it, and mounts on folders in it.

@@ -3,13 +3,17 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::ProcessId;
 use crate::deadline::Deadline;
+
+/// Between two looks at whether a process is still there.
+const SHORTEST: Duration = Duration::from_micros(500);
+const LONGEST: Duration = Duration::from_millis(50);
 
 impl ProcessId {
     /// The process that has that number now; `None` where there is none, or only its zombie.
@@ -34,12 +38,13 @@ impl ProcessId {
 
     /// Waits for its end, and says whether it came.
     pub(crate) fn wait_for_end(self, deadline: &Deadline) -> bool {
-        let mut pause = Duration::from_millis(1);
+        let started = Instant::now();
         while self.is_alive() {
+            // Often at first, and never much later than it was worth waiting for.
+            let pause = (started.elapsed() / 8).clamp(SHORTEST, LONGEST);
             if !deadline.wait(pause) {
                 return !self.is_alive();
             }
-            pause = (pause * 2).min(Duration::from_millis(50));
         }
         true
     }

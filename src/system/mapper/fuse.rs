@@ -52,6 +52,8 @@ const WRITE_BACK: &str = "rbd_cache=true";
 const UNDO: Duration = Duration::from_secs(10);
 /// How long `rbd-fuse` may take to close the image and end, before it is told to.
 const CLOSING: Duration = Duration::from_secs(3);
+/// How often it is looked whether an `rbd-fuse` that does not mount still lives.
+const LOOK: Duration = Duration::from_millis(50);
 /// How much of a log is kept.
 const LONGEST_LOG: u64 = 256 * 1024;
 
@@ -383,15 +385,15 @@ fn arguments(request: &MapRequest) -> Vec<String> {
 fn wait_until_mounted(folder: &Folder, process: ProcessId, deadline: &Deadline) -> KindResult<()> {
     let started = Instant::now();
     let target = folder.mountpoint();
-    let mut pause = Duration::from_millis(2);
+    let table = mounts::Table::open()?;
     while !mounts::own()?.iter().any(|entry| entry.mount.target == target) {
         if !process.is_alive() {
             return Err(ended(folder, "ended at once"));
         }
-        if !deadline.wait(pause) {
+        if deadline.is_over() {
             return Err(SystemErrorKind::Timeout { after: started.elapsed() });
         }
-        pause = (pause * 2).min(Duration::from_millis(20));
+        table.wait_for_change(LOOK.min(deadline.left()));
     }
     Ok(())
 }
