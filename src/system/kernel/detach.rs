@@ -6,8 +6,8 @@
 //! and a scope of systemd where it runs, or else a cgroup of our own beside those of the services.
 //!
 //! ```text
-//!  child of the call ─fork─▶ setsid, cgroup, OOM score, process file ─exec─▶ rbd-fuse
-//!         └ ends at once, so that init is the parent
+//!  server: cgroup ─fork─▶ child of the call ─fork─▶ setsid, OOM score, file ─exec─▶ rbd-fuse
+//!                               └ ends at once, so that init is the parent
 //! ```
 
 use std::ffi::OsString;
@@ -65,7 +65,8 @@ pub(super) fn start(program: &Detach) -> Result<ProcessId, Failure> {
 
 /// Leaves the daemon's cgroup and becomes the program, with the standard files that there are.
 pub(super) fn run(line: Vec<OsString>) -> ExitCode {
-    leave_the_daemon();
+    be_spared();
+    leave_cgroups();
     eprintln!("{}", exec(line, None));
     ExitCode::from(127)
 }
@@ -74,7 +75,7 @@ fn become_program(program: &Detach) {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(&program.log);
     let Ok(mut log) = opened else { return };
     let _ = nix::unistd::setsid();
-    leave_the_daemon();
+    be_spared();
     let line = program.line.iter().map(OsString::from).collect();
     let error = match record(&program.process_file).and_then(|()| log.try_clone()) {
         Ok(output) => exec(line, Some(output)),
@@ -115,9 +116,15 @@ fn scope(line: &[OsString]) -> Vec<OsString> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "procfs: there is nothing to replace")]
-/// Best effort: a kernel or a container that does not let us still maps volumes.
-fn leave_the_daemon() {
+/// From the OOM killer, for as long as there is anybody else. Best effort.
+fn be_spared() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+}
+
+/// Leaves the daemon's cgroups, where no scope will see to it. The first of some moves waits for
+/// all processors, some ten milliseconds: so the server does it once, for all that it will fork.
+/// Best effort: a kernel or a container that does not let us still maps volumes.
+pub(super) fn leave_cgroups() {
     if Path::new("/run/systemd/system").is_dir() {
         return;
     }

@@ -3,7 +3,7 @@
 //! It has a single thread and touches nothing that can hang, so that a fork is safe and always at
 //! hand. A child is given a connection of its own, over which it says first who it is (so that it
 //! can be killed), then reads one call, and writes one answer. The server ends with the daemon,
-//! when their socket closes.
+//! when their socket closes; it is not in the daemon's cgroup, because what it starts may stay.
 
 #![allow(unsafe_code, reason = "fork, and the descriptors that a message carries")]
 
@@ -18,7 +18,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-use super::{Answer, Call, calls};
+use super::{Answer, Call, calls, detach};
 use crate::system::ProcessId;
 
 /// How often children that have ended are collected, while there are any.
@@ -26,6 +26,7 @@ const COLLECT: u16 = 1000;
 
 /// Serves calls until the daemon closes its end of the standard input.
 pub(super) fn serve() -> ExitCode {
+    detach::leave_cgroups();
     let stdin = std::io::stdin();
     loop {
         match next_connection(stdin.as_fd()) {
