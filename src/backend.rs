@@ -151,6 +151,8 @@ pub struct MountPlan {
     pub read_only: bool,
     /// The file system to make, where one may be made.
     pub format: Option<(FsType, Vec<String>)>,
+    /// The file system that the driver has made there before.
+    pub made: Option<FsType>,
     /// Mount options.
     pub options: Vec<String>,
 }

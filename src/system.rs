@@ -16,6 +16,7 @@ mod mountinfo;
 mod mounts;
 mod process;
 mod state;
+mod superblock;
 
 pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
@@ -195,8 +196,15 @@ pub trait Filesystems: Send + Sync {
     /// What the device holds, by its content (as `blkid -p`), never by a record of it.
     fn probe(&self, device: &Path, deadline: &Deadline) -> Result<Probe>;
 
-    /// Makes a file system. The caller has made sure that it may.
-    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Result<()>;
+    /// Can the device be mounted as it is: a file system of that type that is clean and fills the
+    /// device? By its superblock alone, in one read, and so no proof that nothing else is there.
+    /// Where it is not certain (and for XFS, always) the answer is no, and [`Filesystems::check`]
+    /// and [`Filesystems::grow`] are to be asked.
+    fn is_sound(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<bool>;
+
+    /// Probes the device, and makes a file system where it is empty. Returns what the device held:
+    /// whatever is not [`Probe::Empty`] is untouched. The caller has made sure that it is new.
+    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Result<Probe>;
 
     /// Repairs what can be repaired safely before a mount (`e2fsck -p`; XFS replays its log at the
     /// mount). An error where a person has to look.

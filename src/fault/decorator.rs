@@ -128,7 +128,8 @@ through_plan!(Mappers for FaultySystem as "system", system {
 
 through_plan!(Filesystems for FaultySystem as "system", system {
     fn probe(&self, device: &Path, deadline: &Deadline) -> Probe;
-    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> ();
+    fn is_sound(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> bool;
+    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Probe;
     fn check(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> ();
     fn grow(&self, device: &Path, mountpoint: &Path, fs_type: FsType, deadline: &Deadline) -> ();
     fn usage(&self, mountpoint: &Path, deadline: &Deadline) -> FsUsage;

@@ -428,12 +428,14 @@ fn mount_plan(reference: &Reference, record: &Record, options: &VolumeOptions) -
         mount_options.push("discard".to_owned());
     }
     let may_format = !record.formatted && !record.adopted && !reference.read_only;
+    let made = record.formatted && !record.adopted;
     MountPlan {
         target: reference.target.clone(),
         folder: record.folder.clone(),
         owner: Ownership { uid: options.uid, gid: options.gid, mode: options.mode },
         read_only: reference.read_only,
         format: may_format.then(|| (options.fs_type, options.mkfs_options.clone())),
+        made: made.then_some(options.fs_type),
         options: mount_options,
     }
 }

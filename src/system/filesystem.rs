@@ -32,14 +32,22 @@ impl Filesystems for LinuxSystem {
         probed.map_err(|kind| kind.during(format!("probe {}", device.display())))
     }
 
-    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Result<()> {
-        let format = || -> KindResult<()> {
-            match self.probe_device(device, deadline)? {
-                Probe::Empty => {}
-                Probe::Filesystem(found) => return Err(not_blank(found.as_str())),
-                Probe::Other(found) => return Err(not_blank(&found)),
+    fn is_sound(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<bool> {
+        let call = Call::IsSoundExt4 { device: device.to_owned() };
+        let sound = match fs_type {
+            FsType::Ext4 => self.kernel().call(&call, deadline),
+            FsType::Xfs => Ok(false),
+        };
+        sound.map_err(|kind| kind.during(format!("read the superblock of {}", device.display())))
+    }
+
+    fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Result<Probe> {
+        let format = || -> KindResult<Probe> {
+            let found = self.probe_device(device, deadline)?;
+            if found == Probe::Empty {
+                self.mkfs(device, request)?.run(deadline)?;
             }
-            self.mkfs(device, request)?.run(deadline).map(drop)
+            Ok(found)
         };
         let step = || format!("make {} on {}", request.fs_type, device.display());
         format().map_err(|kind| kind.during(step()))
@@ -198,10 +206,6 @@ fn ext4_size(header: &str) -> Option<(u64, u64)> {
         line.trim().parse().ok()
     };
     Some((value("Block count:")?, value("Block size:")?))
-}
-
-fn not_blank(found: &str) -> SystemErrorKind {
-    SystemErrorKind::Refused(format!("the device holds {found}; it is never overwritten"))
 }
 
 fn unsafe_repair(output: &Output) -> String {

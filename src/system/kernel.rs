@@ -55,6 +55,8 @@ pub(crate) enum Call {
     MakeFolder { mountpoint: PathBuf, name: String, owner: Ownership },
     /// Are the first bytes of a device all zero?
     IsBlank { device: PathBuf },
+    /// Is the device an ext4 that can be mounted as it is? By its superblock.
+    IsSoundExt4 { device: PathBuf },
     /// A device's size in bytes.
     Size { device: PathBuf },
     /// Makes a loop device of a file, as `AttachedLoop`.

@@ -53,7 +53,8 @@ impl Host {
 
     fn format(&self, fs_type: FsType) {
         let request = FormatRequest { fs_type, mkfs_options: Vec::new() };
-        self.system.format(&self.device, &request, &soon()).expect("a file system");
+        let held = self.system.format(&self.device, &request, &soon()).expect("a file system");
+        assert_eq!(held, Probe::Empty);
     }
 
     fn target(&self) -> PathBuf {
@@ -175,20 +176,21 @@ fn a_target_that_is_taken_is_refused() {
 fn data_is_never_formatted_over() {
     let host = Host::new();
     let request = FormatRequest { fs_type: FsType::Ext4, mkfs_options: Vec::new() };
-    let refused = |what: &str| {
-        let error = host.system.format(&host.device, &request, &soon()).expect_err(what);
-        assert!(matches!(error.kind, SystemErrorKind::Refused(_)), "{what}: {error}");
+    let left_alone = |found: Probe| {
+        let contents = || std::fs::read(&host.device).expect("the device's bytes");
+        let before = contents();
+        let format = host.system.format(&host.device, &request, &soon());
+        assert_eq!(format.expect("a probe"), found);
+        assert!(contents() == before, "{found:?} was written to");
     };
     let device = File::options().write(true).open(&host.device).expect("the device");
     device.write_all_at(b"precious", 700_000).and_then(|()| device.sync_all()).expect("data");
-    assert_eq!(host.probe(), Probe::Other("data of an unknown kind".to_owned()));
-    refused("data with no signature");
+    left_alone(Probe::Other("data of an unknown kind".to_owned()));
     device.write_all_at(&[0; 8], 700_000).expect("blank again");
     host.format(FsType::Xfs);
-    refused("another file system");
+    left_alone(Probe::Filesystem(FsType::Xfs));
     sh(&format!("wipefs -qa {0} && mkswap {0} 2>&1", host.device.display()));
-    assert_eq!(host.probe(), Probe::Other("swap".to_owned()));
-    refused("swap");
+    left_alone(Probe::Other("swap".to_owned()));
 }
 
 #[test]
@@ -338,6 +340,28 @@ fn small_damage_is_repaired_and_large_damage_is_for_a_person() {
     let error = check().expect_err("not by itself");
     assert!(matches!(error.kind, SystemErrorKind::Refused(_)), "{error}");
     assert!(error.to_string().contains("by hand"), "{error}");
+}
+
+#[test]
+fn only_a_file_system_that_nobody_has_to_look_at_is_sound() {
+    let host = Host::new();
+    let sound = |fs_type| host.system.is_sound(&host.device, fs_type, &soon()).expect("an answer");
+    assert!(!sound(FsType::Ext4), "nothing is there");
+    host.format(FsType::Ext4);
+    assert!(sound(FsType::Ext4) && !sound(FsType::Xfs));
+    host.mount(FsType::Ext4);
+    assert!(!sound(FsType::Ext4), "its journal is in use");
+    host.unmount();
+    assert!(sound(FsType::Ext4), "cleanly unmounted");
+    sh(&format!("debugfs -w -R 'ssv state 2' {} 2>&1", host.device.display()));
+    assert!(!sound(FsType::Ext4), "it has errors");
+    host.system.check(&host.device, FsType::Ext4, &soon()).expect("repaired");
+    assert!(sound(FsType::Ext4), "repaired");
+    File::options().write(true).open(&host.file).and_then(|f| f.set_len(2 * SIZE)).expect("larger");
+    sh(&format!("losetup --set-capacity {}", host.device.display()));
+    assert!(!sound(FsType::Ext4), "there is room to grow");
+    sh(&format!("wipefs -qa {0} && mkfs.xfs -q {0}", host.device.display()));
+    assert!(!sound(FsType::Ext4) && !sound(FsType::Xfs), "XFS is not judged");
 }
 
 #[test]

@@ -48,8 +48,9 @@ impl Attaching for RbdBackend {
     }
 
     fn mount(&self, device: &MappedDevice, plan: &MountPlan, deadline: &Deadline) -> Result<()> {
-        let fs_type = self.filesystem(device, plan, deadline)?;
-        if !plan.read_only {
+        let found = self.filesystem(device, plan, deadline)?;
+        let fs_type = found.fs_type;
+        if !found.sound {
             self.system.check(&device.device, fs_type, deadline)?;
             self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
         }
@@ -61,7 +62,7 @@ impl Attaching for RbdBackend {
             options: mount_options(plan, fs_type),
         };
         self.system.mount(&request, deadline)?;
-        self.settle(device, plan, fs_type, deadline).map_err(|error| {
+        self.settle(device, plan, &found, deadline).map_err(|error| {
             let undo = self.system.unmount(&plan.target, &deadline.for_undo(UNDO));
             error.with_undo(undo.map_err(BackendError::from))
         })
@@ -129,36 +130,35 @@ impl RbdBackend {
     }
 
     /// What is on the device, made just now if it may be.
+    ///
+    /// Where the driver has made the file system itself and the superblock is that of one which was
+    /// cleanly unmounted, nothing else is looked for: every other device is probed.
     fn filesystem(
         &self,
         device: &MappedDevice,
         plan: &MountPlan,
         deadline: &Deadline,
-    ) -> Result<FsType> {
-        match (self.system.probe(&device.device, deadline)?, &plan.format) {
-            (Probe::Filesystem(fs_type), _) => Ok(fs_type),
-            (Probe::Empty, Some((fs_type, mkfs_options))) if !plan.read_only => {
-                let request =
-                    FormatRequest { fs_type: *fs_type, mkfs_options: mkfs_options.clone() };
-                self.system.format(&device.device, &request, deadline)?;
-                Ok(*fs_type)
+    ) -> Result<Filesystem> {
+        let path = &device.device;
+        if let Some(fs_type) = plan.made.filter(|_| !plan.read_only)
+            && self.system.is_sound(path, fs_type, deadline)?
+        {
+            return Ok(Filesystem { fs_type, sound: true });
+        }
+        let found = match &plan.format {
+            Some((fs_type, mkfs_options)) => {
+                let (fs_type, mkfs_options) = (*fs_type, mkfs_options.clone());
+                let request = FormatRequest { fs_type, mkfs_options };
+                match self.system.format(path, &request, deadline)? {
+                    Probe::Empty => return Ok(Filesystem { fs_type, sound: true }),
+                    found => found,
+                }
             }
-            (Probe::Empty, _) => Err(BackendError::Unsafe(format!(
-                "image {} has no file system, and it is not new, so it is not formatted; if its \
-                 data is lost, restore it from a snapshot or a backup",
-                device.image
-            ))),
-            (Probe::Other(found), Some(_)) => Err(BackendError::Unsafe(format!(
-                "image {} holds {found} and was never formatted to the end, most likely because a \
-                 host died in the middle of mkfs; no container has ever had it: remove the volume \
-                 and create it again",
-                device.image
-            ))),
-            (Probe::Other(found), None) => Err(BackendError::Unsafe(format!(
-                "image {} holds {found}, which is not mounted and not overwritten; volumes are \
-                 ext4 or xfs on the whole image",
-                device.image
-            ))),
+            None => self.system.probe(path, deadline)?,
+        };
+        match found {
+            Probe::Filesystem(fs_type) => Ok(Filesystem { fs_type, sound: plan.read_only }),
+            found => Err(BackendError::Unsafe(refusal(device, plan, &found))),
         }
     }
 
@@ -167,17 +167,46 @@ impl RbdBackend {
         &self,
         device: &MappedDevice,
         plan: &MountPlan,
-        fs_type: FsType,
+        found: &Filesystem,
         deadline: &Deadline,
     ) -> Result<()> {
         if plan.read_only {
             return Ok(());
         }
-        self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        if !found.sound {
+            self.system.grow(&device.device, &plan.target, found.fs_type, deadline)?;
+        }
         if !plan.folder.is_empty() {
             self.system.make_folder(&plan.target, &plan.folder, plan.owner, deadline)?;
         }
         Ok(())
+    }
+}
+
+/// The file system of a device.
+struct Filesystem {
+    fs_type: FsType,
+    /// It is neither to be checked nor to be grown.
+    sound: bool,
+}
+
+/// Why what was found is not mounted.
+fn refusal(device: &MappedDevice, plan: &MountPlan, found: &Probe) -> String {
+    let image = &device.image;
+    match found {
+        Probe::Other(found) if plan.format.is_some() => format!(
+            "image {image} holds {found} and was never formatted to the end, most likely because a \
+             host died in the middle of mkfs; no container has ever had it: remove the volume and \
+             create it again"
+        ),
+        Probe::Other(found) => format!(
+            "image {image} holds {found}, which is not mounted and not overwritten; volumes are \
+             ext4 or xfs on the whole image"
+        ),
+        Probe::Empty | Probe::Filesystem(_) => format!(
+            "image {image} has no file system, and it is not new, so it is not formatted; if its \
+             data is lost, restore it from a snapshot or a backup"
+        ),
     }
 }
 

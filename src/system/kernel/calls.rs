@@ -11,7 +11,7 @@ use serde::Serialize;
 use sys_mount::MountFlags;
 
 use super::{Answer, Call, Failure, detach, folder, ioctl, loop_device};
-use crate::system::FsUsage;
+use crate::system::{FsUsage, superblock};
 use crate::volume::ByteSize;
 
 /// How much of a device has to be zero for it to be blank.
@@ -29,6 +29,7 @@ pub(super) fn run(call: &Call) -> Answer {
             value(folder::make(mountpoint, name, *owner))
         }
         Call::IsBlank { device } => value(is_blank(device)),
+        Call::IsSoundExt4 { device } => value(is_sound_ext4(device)),
         Call::Size { device } => value(size(device)),
         Call::AttachLoop { file, read_only } => value(loop_device::attach(file, *read_only)),
         Call::DetachLoop { device, file } => value(loop_device::detach(device, file)),
@@ -103,6 +104,15 @@ fn is_blank(device: &Path) -> Result<bool, Failure> {
         return Err(Failure { errno: libc::EIO, path: device.to_owned() });
     }
     Ok(start.iter().all(|byte| *byte == 0))
+}
+
+fn is_sound_ext4(device: &Path) -> Result<bool, Failure> {
+    let file = File::open(device).map_err(Failure::of(device))?;
+    let size = ioctl::device_size(&file).map_err(Failure::of(device))?;
+    let mut start = Vec::new();
+    let read = file.take(superblock::LENGTH as u64).read_to_end(&mut start);
+    read.map_err(Failure::of(device))?;
+    Ok(superblock::is_sound_ext4(&start, size))
 }
 
 fn size(device: &Path) -> Result<u64, Failure> {

@@ -120,6 +120,7 @@ fn two_writers_a_second_mkfs_and_a_bare_folder_are_seen() {
     assert_eq!(cluster.violations(), [""; 0]);
     mount(&beta, &other);
     assert_eq!(cluster.violations().len(), 1, "two writers");
+    assert!(beta.write_at(Path::new(AT), 7));
     format(&beta, &other);
     assert_eq!(cluster.violations().len(), 3, "a format of data, and while it was mounted");
     beta.start_container("c", Path::new("/somewhere"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use docker_volume_ceph::system::Ownership;
+use docker_volume_ceph::system::{Ownership, Probe};
 use docker_volume_ceph::volume::{ByteSize, FsType};
 
 /// A file with this number as its content: what the tests write and look for later.
@@ -47,6 +47,15 @@ impl Content {
     pub(crate) fn formatted(fs_type: FsType, size: ByteSize) -> Self {
         let folders = BTreeMap::from([(String::new(), Folder::default())]);
         Self::Filesystem(FsContent { fs_type, size, folders, needs_replay: false })
+    }
+
+    /// What `blkid` would say.
+    pub(crate) fn probe(&self) -> Probe {
+        match self {
+            Self::Filesystem(fs) => Probe::Filesystem(fs.fs_type),
+            Self::Other(name) => Probe::Other(name.clone()),
+            Self::Empty => Probe::Empty,
+        }
     }
 
     /// The file system, if there is one.

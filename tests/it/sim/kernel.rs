@@ -230,15 +230,22 @@ impl Filesystems for SimHost {
     fn probe(&self, device: &Path, _: &Deadline) -> Result<Probe> {
         self.on_device(device, "probe", |_, cluster, device| {
             let image = cluster.images.get(&device.image_id);
-            Ok(match image.map(|image| &image.content) {
-                Some(Content::Filesystem(fs)) => Probe::Filesystem(fs.fs_type),
-                Some(Content::Other(name)) => Probe::Other(name.clone()),
-                Some(Content::Empty) | None => Probe::Empty,
-            })
+            Ok(image.map_or(Probe::Empty, |image| image.content.probe()))
         })
     }
 
-    fn format(&self, device: &Path, request: &FormatRequest, _: &Deadline) -> Result<()> {
+    fn is_sound(&self, device: &Path, fs_type: FsType, _: &Deadline) -> Result<bool> {
+        self.on_device(device, "read the superblock of", |_, cluster, device| {
+            let image = cluster.images.get(&device.image_id);
+            let fs = image.and_then(|image| image.content.filesystem());
+            Ok(fs_type == FsType::Ext4
+                && fs.is_some_and(|fs| {
+                    fs.fs_type == fs_type && !fs.needs_replay && fs.size == device.size
+                }))
+        })
+    }
+
+    fn format(&self, device: &Path, request: &FormatRequest, _: &Deadline) -> Result<Probe> {
         self.on_device(device, "format", |kernel, cluster, device| {
             let name = &device.mapped.image;
             if device.mapped.read_only {
@@ -248,13 +255,18 @@ impl Filesystems for SimHost {
                 cluster.violation(format!("{name} was formatted while it was mounted"));
             }
             cluster.touch(device);
-            let Some(image) = cluster.images.get_mut(&device.image_id) else { return Ok(()) };
-            let fresh = Content::formatted(request.fs_type, device.size);
-            let before = std::mem::replace(&mut image.content, fresh);
-            if !matches!(before, Content::Empty) {
-                cluster.violation(format!("{name} was formatted, and it held {before:?}"));
+            let Some(image) = cluster.images.get_mut(&device.image_id) else {
+                return Ok(Probe::Empty);
+            };
+            let found = image.content.probe();
+            if found == Probe::Empty {
+                image.content = Content::formatted(request.fs_type, device.size);
             }
-            Ok(())
+            // It is left alone, but nobody should have asked: a container has had it.
+            if !image.content.records().is_empty() {
+                cluster.violation(format!("{name} was to be formatted, and it held data"));
+            }
+            Ok(found)
         })
     }
 
