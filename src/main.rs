@@ -7,5 +7,6 @@ fn main() -> ExitCode {
     if let Some(code) = docker_volume_ceph::system::kernel_entry() {
         return code;
     }
-    docker_volume_ceph::cli::run(std::env::args_os().collect()).into()
+    let exit = docker_volume_ceph::cli::run(std::env::args_os().collect());
+    docker_volume_ceph::system::end_process(exit.code())
 }

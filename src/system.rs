@@ -7,6 +7,7 @@
 
 mod command;
 mod error;
+mod exit;
 mod filesystem;
 mod holders;
 mod kernel;
@@ -20,6 +21,7 @@ mod superblock;
 
 pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
+pub use exit::end_process;
 pub use kernel::kernel_entry;
 pub use linux::{LinuxSettings, LinuxSystem};
 

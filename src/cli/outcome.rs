@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use crate::protocol::admin::Kind;
 use crate::protocol::client::ClientError;
@@ -35,6 +34,12 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Its number.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
     /// The table of exit codes for help texts and man pages.
     pub const HELP: &'static str = "\
 Exit codes:
@@ -47,12 +52,6 @@ Exit codes:
   6  there is one already, and it is not what was asked for
   7  there is no room in the cluster
   8  this user may not use the daemon's socket";
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 impl From<Kind> for Exit {
