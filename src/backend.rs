@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ceph::{ImageInfo, PoolUsage, TrashedImage, Watcher};
+use crate::ceph::{ImageInfo, Interval, LockOwner, Notified, PoolUsage, TrashedImage, Watcher};
 use crate::deadline::Deadline;
 use crate::system::{FsUsage, Holder, MappedDevice, Mount, Ownership};
 use crate::volume::{
@@ -32,9 +32,22 @@ impl<T: Provisioning + Attaching + Fencing + Trash + ?Sized> Backend for T {}
 
 /// Shutting out a client that is gone, so that what it still holds can never be written.
 pub trait Fencing: Send + Sync {
-    /// Fences exactly the client instance at `address`, and returns only when nothing of its can
-    /// reach `location` any more. An error where that cannot be made sure.
-    fn fence(&self, location: &ImageSpec, address: &str) -> Result<()>;
+    /// Who holds the exclusive lock, whether it is there or gone.
+    fn lock_owner(&self, location: &ImageSpec) -> Result<Option<LockOwner>>;
+
+    /// Asks who has it open for a sign of life, which takes a second where one of them is silent.
+    /// `None` where nothing can be said of any of them.
+    fn ask_watchers(&self, location: &ImageSpec) -> Option<(Notified, Interval)>;
+
+    /// Fences exactly the client instances at `addresses`, and returns only when nothing of theirs
+    /// can reach `location` any more. An error where that cannot be made sure.
+    fn fence(&self, location: &ImageSpec, addresses: &[String]) -> Result<()>;
+
+    /// The client instances that are fenced.
+    fn fenced(&self) -> Result<Vec<String>>;
+
+    /// Lets a client instance in again, of which nothing is left.
+    fn unfence(&self, address: &str) -> Result<()>;
 }
 
 /// What a new volume will be, after all that can be checked before anything is made.
@@ -207,6 +220,13 @@ pub trait Attaching: Send + Sync {
 
     /// Undoes an attach. Success where it is gone.
     fn detach(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
+
+    /// Ends the way from the mounted file system to the stored thing, at once and without a flush:
+    /// for one that was taken from this host. The file system stays for who holds it, and fails.
+    fn cut_off(&self, device: &MappedDevice, target: &Path, deadline: &Deadline) -> Result<()>;
+
+    /// Is nothing left, on this host, of the client with that address?
+    fn is_client_gone(&self, address: &str) -> Result<bool>;
 
     /// Who holds the mounted file system, other than we at `target`.
     fn holders(&self, device: &MappedDevice, target: &Path) -> Result<Vec<Holder>>;

@@ -9,6 +9,10 @@
 //! value than expected looks once more: where the value is the one that was to be written, it was
 //! this write that did it.
 
+mod fences;
+
+pub use fences::{Fence, Fences};
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -63,6 +63,10 @@ enum Command {
     Inspect(volumes::Inspect),
     /// Show who has a volume: hosts, clients, mounts and processes
     Who(volumes::One),
+    /// Have a volume given up by the host that holds it
+    Release(changes::Release),
+    /// Give up all volumes that this host holds and that no container uses
+    Drain,
     /// Create a volume
     Create(changes::Create),
     /// Remove volumes; into the trash, unless they or you say otherwise
@@ -128,6 +132,8 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Ls(ls) => ls.run(&tool()?),
         Command::Inspect(inspect) => inspect.run(&tool()?),
         Command::Who(volume) => volume.who(&tool()?),
+        Command::Release(release) => release.run(&tool()?),
+        Command::Drain => changes::drain(&tool()?),
         Command::Create(create) => create.run(&tool()?),
         Command::Rm(remove) => remove.run(&tool()?),
         Command::Undelete(undelete) => undelete.run(&tool()?),

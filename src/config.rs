@@ -109,6 +109,8 @@ pub enum Compatibility {
 pub struct Times {
     /// How long a mount waits for another host to let go.
     pub busy_wait: Duration,
+    /// How long a holder has to be silent to be taken for dead.
+    pub fence_after: Duration,
     /// How long a mount ID may stand without a kernel user.
     pub reference_grace: Duration,
     /// The pause between two reconciliations.

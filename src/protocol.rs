@@ -42,8 +42,8 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Created, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt, Resized, Result,
-    Service, Trashed, VolumeError, VolumeView, Who,
+    Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
+    Resized, Result, Service, Trashed, VolumeError, VolumeView, Who,
 };
 use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
 
@@ -92,6 +92,10 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     ) -> Result<VolumeName>;
     /// See [`Service::who`].
     fn who(&self, name: &VolumeName, by: &Deadline) -> Result<Who>;
+    /// See [`Service::release`].
+    fn release(&self, name: &VolumeName, fence: bool, by: &Deadline) -> Result<Released>;
+    /// See [`Service::drain`].
+    fn drain(&self, by: &Deadline) -> Vec<Drained>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -171,6 +175,14 @@ impl Verbs for Service {
 
     fn who(&self, name: &VolumeName, by: &Deadline) -> Result<Who> {
         self.who(name, by)
+    }
+
+    fn release(&self, name: &VolumeName, fence: bool, by: &Deadline) -> Result<Released> {
+        self.release(name, fence, by)
+    }
+
+    fn drain(&self, by: &Deadline) -> Vec<Drained> {
+        self.drain(by)
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

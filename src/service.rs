@@ -19,19 +19,23 @@ mod adopt;
 mod attach;
 mod claim;
 mod error;
+mod fenced;
+mod hold;
 mod known;
 mod locks;
 mod look;
+mod messages;
 mod operate;
 mod provision;
 mod reconcile;
 mod references;
+mod release;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
 pub use view::{
-    Created, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Resized, Status,
-    Trashed, Verdict, VolumeView, Who,
+    Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
+    Resized, Status, Trashed, Verdict, VolumeView, Who,
 };
 
 use std::collections::HashMap;
@@ -40,8 +44,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, BackendError, RbdBackend};
-use crate::catalog::{Catalog, CatalogError, Entry};
-use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage};
+use crate::catalog::{Catalog, CatalogError, Entry, Fences};
+use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage, Watch};
 use crate::deadline::Deadline;
 use crate::system::{FsUsage, Host, System, SystemErrorKind};
 use crate::volume::{
@@ -75,6 +79,9 @@ pub struct ServiceSettings {
     pub bare_size_unit: Option<char>,
     /// How long a mount waits for another host to let go.
     pub busy_wait: Duration,
+    /// How long the holder of a volume has to be silent, with the cluster well, to be taken for
+    /// dead.
+    pub fence_after: Duration,
     /// How long a mount ID may stand without a kernel user before it is dropped. Longer than the
     /// engine's 120 s for one Mount: a container's second volume may take all of it.
     pub reference_grace: Duration,
@@ -86,11 +93,15 @@ pub struct Service {
     rules: OptionRules,
     host: Host,
     catalog: Arc<Catalog>,
+    fences: Fences,
+    cluster: Arc<dyn Cluster>,
     backend: Box<dyn Backend>,
     known: Known,
     references: References,
     locks: NameLocks,
     observed: Mutex<Observed>,
+    /// The watch by which other daemons are heard.
+    ear: Mutex<Option<Box<dyn Watch>>>,
 }
 
 /// What was seen of the volumes here, and is as good as lost with the daemon.
@@ -133,6 +144,8 @@ impl Service {
         let catalog = Arc::new(Catalog::new(Arc::clone(&cluster), settings.home.clone()));
         let known = Known::open(&settings.cache_folder, Arc::clone(&catalog))?;
         let references = References::open(&settings.state_folder, &host.boot_id)?;
+        let fences = Fences::new(Arc::clone(&cluster), settings.home.clone());
+        let connection = Arc::clone(&cluster);
         let backend = RbdBackend::new(cluster, system, settings.home.clone(), settings.mapper);
         let rules = OptionRules {
             defaults: settings.defaults.clone(),
@@ -144,16 +157,30 @@ impl Service {
             rules,
             host,
             catalog,
+            fences,
+            cluster: connection,
             backend: Box::new(backend),
             known,
             references,
             locks: NameLocks::default(),
             observed: Mutex::default(),
+            ear: Mutex::default(),
         })
     }
 
-    /// Writes what is only in memory (the last known catalog). Volumes stay mounted.
+    /// Ends the service: other daemons are heard no more, and what is only in memory is written.
+    /// Volumes stay mounted.
     pub fn close(&self) {
+        let ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if self.known.is_away() {
+            // To tell an absent cluster could take long; the watch ends by itself.
+            std::mem::forget(ear);
+        }
+        self.keep_known();
+    }
+
+    /// Writes the last known catalog, where that has changed.
+    fn keep_known(&self) {
         if let Err(error) = self.known.flush() {
             tracing::warn!(%error, "last known catalog could not be written");
         }

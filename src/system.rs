@@ -143,6 +143,13 @@ pub trait Mappers: Send + Sync {
     /// the device. Success where it is gone already.
     fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
 
+    /// Takes a device from under whoever uses it, at once and without a flush: their IO fails. It
+    /// still has to be unmapped when they are gone.
+    fn cut_off(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
+
+    /// Is nothing left on this host of the cluster's client with that address? In doubt, no.
+    fn is_client_gone(&self, address: &str) -> Result<bool>;
+
     /// The images that are mapped here, of those that this daemon, or one before it with the same
     /// state folder, has mapped; found by the kernel's evidence, whole or broken.
     fn mapped(&self) -> Result<Vec<MappedDevice>>;
@@ -292,6 +299,10 @@ pub trait Mounts: Send + Sync {
     /// Unmounts what is mounted there, and removes the empty folder. Success where nothing is.
     /// `Busy` names the processes that have files open.
     fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()>;
+
+    /// Takes what is mounted there out of our namespace, though it is in use, and removes the empty
+    /// folder. Success where nothing is.
+    fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> Result<()>;
 
     /// Every mount in our own namespace.
     fn mounts(&self) -> Result<Vec<Mount>>;

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 use super::outcome::Exit;
 use super::table::Table;
 use super::{Failure, Outcome, Tool, json};
-use crate::protocol::admin::{CreateAnswer, Nothing, UndeleteAnswer};
-use crate::service::{Rebuilt, Resized};
+use crate::protocol::admin::{CreateAnswer, DrainAnswer, Nothing, UndeleteAnswer};
+use crate::service::{Drained, Rebuilt, Released, Resized};
 use crate::volume::{ImageSpec, Options, RemovePolicy, VolumeName, options_help};
 
 /// `create`
@@ -58,6 +58,18 @@ pub(super) struct Resize {
     /// The new size, such as 20G; larger than the old one
     #[arg(value_name = "SIZE")]
     size: String,
+}
+
+/// `release`
+#[derive(Debug, Args)]
+pub(super) struct Release {
+    /// The volume's name
+    #[arg(value_name = "NAME")]
+    name: VolumeName,
+    /// Take it by force, where its host refuses or does not answer: what its containers have not
+    /// written yet is lost, and they have to be restarted
+    #[arg(long)]
+    fence: bool,
 }
 
 /// `adopt`
@@ -140,6 +152,37 @@ impl Resize {
             format!("{}: {from} to {to}{rest}\n", self.name)
         }))
     }
+}
+
+impl Release {
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let released = tool.ask(tool.client.release(self.name.as_str(), self.fence))?;
+        Ok(tool.show(&released, |released| {
+            let how = match released {
+                Released::Free => "nobody held it".to_owned(),
+                Released::Here => "given up by this host".to_owned(),
+                Released::There { host } => format!("given up by host {host}"),
+                Released::Fenced { addresses } => {
+                    format!("taken by force from client {}", addresses.join(", "))
+                }
+            };
+            format!("{}: {how}\n", self.name)
+        }))
+    }
+}
+
+/// `drain`: a script has to notice what is still held.
+pub(super) fn drain(tool: &Tool) -> Result<Outcome, Failure> {
+    let answer = DrainAnswer { volumes: tool.ask(tool.client.drain())? };
+    let kept = answer.volumes.iter().any(|volume| volume.kept.is_some());
+    let outcome = tool.show(&answer, |DrainAnswer { volumes }| {
+        let line = |Drained { name, kept }: &Drained| match kept {
+            None => format!("{name}: given up\n"),
+            Some(why) => format!("{name}: still held: {why}\n"),
+        };
+        volumes.iter().map(line).collect()
+    });
+    Ok(Outcome { verdict: kept.then_some(Exit::Failed), ..outcome })
 }
 
 impl Adopt {

@@ -39,6 +39,10 @@ use crate::volume::Location;
 /// are given, it is less than the 10 s after which the engine kills a managed plugin.
 const LAST_RECONCILE: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether what is held here still is: a host whose volume was taken has to
+/// notice within seconds.
+const HOLD_CHECK: Duration = Duration::from_secs(3);
+
 pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
     let settings = settings::load(matches)?;
     logging::start(&settings.log);
@@ -52,7 +56,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
         .build()
         .map_err(|error| failure("start the runtime", &error))?;
     let no_more_reconciling = Stop::default();
-    let ended = reconcile_until(no_more_reconciling.clone(), Arc::clone(&service), &settings);
+    let ended = look_after(&no_more_reconciling, &service, &settings);
     let verbs = Arc::clone(&service) as Arc<_>;
     let served = runtime.block_on(async {
         let shutdown = shutdown(no_more_reconciling.clone())?;
@@ -123,6 +127,7 @@ fn service_settings(settings: &Settings) -> ServiceSettings {
         max_size: settings.volumes.max_size,
         bare_size_unit: settings.volumes.compatibility.bare_size_unit(),
         busy_wait: settings.times.busy_wait,
+        fence_after: settings.times.fence_after,
         reference_grace: settings.times.reference_grace,
     }
 }
@@ -137,24 +142,44 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Reconciles at once and then after each interval, until `stop`. The receiver hears the end.
-fn reconcile_until(stop: Stop, service: Arc<Service>, settings: &Settings) -> mpsc::Receiver<()> {
-    let interval = settings.times.reconcile_interval;
+/// What is done in the background, until `stop`: looks around at once and then after each
+/// interval, and on a thread of its own looks whether what is held here still is, so that a long
+/// unmount does not delay it. The receiver hears the end of both.
+fn look_after(stop: &Stop, service: &Arc<Service>, settings: &Settings) -> mpsc::Receiver<()> {
     let limit = settings.times.mount_deadline;
     let (ended, hear) = mpsc::channel::<()>();
+    let reconcile = |service: &Arc<Service>, deadline: &Deadline| service.reconcile(deadline);
+    let check_holds = |service: &Arc<Service>, deadline: &Deadline| {
+        service.listen();
+        service.check_holds(deadline);
+    };
+    let interval = settings.times.reconcile_interval;
+    repeat("reconciler", stop, service, (interval, limit), &ended, reconcile);
+    repeat("check of holds", stop, service, (HOLD_CHECK, limit), &ended, check_holds);
+    hear
+}
+
+/// Does something at once and then after each pause, with a time limit for each, until `stop`.
+fn repeat(
+    what: &'static str,
+    stop: &Stop,
+    service: &Arc<Service>,
+    (pause, limit): (Duration, Duration),
+    ended: &mpsc::Sender<()>,
+    act: impl Fn(&Arc<Service>, &Deadline) + Send + 'static,
+) {
+    let (stop, service, ended) = (stop.clone(), Arc::clone(service), ended.clone());
     thread::spawn(move || {
         let _ended = ended;
         while !stop.is_stopped() {
             let deadline = Deadline::with_stop(limit, stop.clone());
-            let once = AssertUnwindSafe(|| service.reconcile(&deadline));
-            if catch_unwind(once).is_err() {
-                tracing::error!("the reconciler panicked; it is tried again");
+            if catch_unwind(AssertUnwindSafe(|| act(&service, &deadline))).is_err() {
+                tracing::error!(what, "panicked; it is tried again");
             }
             // The pause is over, or the stop has come: the loop's condition tells.
-            let _ = Deadline::with_stop(interval * 2, stop.clone()).wait(interval);
+            let _ = Deadline::with_stop(pause * 2, stop.clone()).wait(pause);
         }
     });
-    hear
 }
 
 /// Ends at the first SIGTERM or SIGINT, and calls the reconciler off. SIGHUP, which would end the

@@ -22,7 +22,7 @@ const MARGIN: u64 = 10;
 const SHORTEST_GRACE: u64 = if cfg!(feature = "failpoints") { 1 } else { ENGINE_LONG };
 
 /// The shortest and longest that a setting of time may be, in seconds.
-const RANGES: [(&str, u64, u64, &str); 9] = [
+const RANGES: [(&str, u64, u64, &str); 10] = [
     ("create-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Create after 120s"),
     ("mount-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
     ("call-deadline", 5, ENGINE_SHORT - MARGIN, "the engine gives up such a call after 60s"),
@@ -34,6 +34,7 @@ const RANGES: [(&str, u64, u64, &str); 9] = [
     ),
     ("reconcile-interval", 1, 3_600, "more often is of no use, less often leaves things behind"),
     ("busy-wait", 0, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
+    ("fence-after", 5, 300, "a stalled cluster must not look like a dead host"),
     (
         "connect-timeout",
         1,
@@ -73,6 +74,7 @@ fn times(settings: &Settings, reader: &mut Reader) {
 fn by_name(settings: &Settings, name: &str) -> Duration {
     let Times {
         busy_wait,
+        fence_after,
         reference_grace,
         reconcile_interval,
         create_deadline,
@@ -86,6 +88,7 @@ fn by_name(settings: &Settings, name: &str) -> Duration {
         "reference-grace" => reference_grace,
         "reconcile-interval" => reconcile_interval,
         "busy-wait" => busy_wait,
+        "fence-after" => fence_after,
         "connect-timeout" => settings.ceph.connect_timeout,
         "mon-timeout" => settings.ceph.mon_timeout,
         _ => settings.ceph.osd_timeout,

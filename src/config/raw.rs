@@ -83,6 +83,10 @@ pub struct Raw {
     #[arg(long, env = "DOCKER_CEPH_BUSY_WAIT", value_name = "TIME", default_value = "45s")]
     pub busy_wait: Option<String>,
 
+    /// How long the host that holds a volume has to be silent to be taken for dead
+    #[arg(long, env = "DOCKER_CEPH_FENCE_AFTER", value_name = "TIME", default_value = "10s")]
+    pub fence_after: Option<String>,
+
     /// How long a mount may stand that no container uses; more than the engine's 120s for a Mount
     #[arg(long, env = "DOCKER_CEPH_REFERENCE_GRACE", value_name = "TIME", default_value = "150s")]
     pub reference_grace: Option<String>,

@@ -79,6 +79,7 @@ fn each_bad_value_is_named_with_its_source_and_what_is_allowed() {
         ("reference-grace", "25h", "s to 86400s"),
         #[cfg(not(feature = "failpoints"))]
         ("reference-grace", "1m", "120s to 86400s"),
+        ("fence-after", "1s", "5s to 300s"),
         ("reconcile-interval", "0s", "1s to 3600s"),
         ("create-deadline", "120s", "5s to 110s"),
         ("mount-deadline", "2h", "5s to 110s"),

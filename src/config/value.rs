@@ -131,6 +131,7 @@ impl Reader {
         Times {
             busy_wait: self.read("busy-wait", &raw.busy_wait, duration),
             reference_grace: self.read("reference-grace", &raw.reference_grace, duration),
+            fence_after: self.read("fence-after", &raw.fence_after, duration),
             reconcile_interval: self.read("reconcile-interval", &raw.reconcile_interval, duration),
             create_deadline: self.read("create-deadline", &raw.create_deadline, duration),
             mount_deadline: self.read("mount-deadline", &raw.mount_deadline, duration),

@@ -122,6 +122,8 @@ through_plan!(Mappers for FaultySystem as "system", system {
     let fn carried_features(&self, mapper: MapperKind) -> Option<Vec<String>>;
     fn map(&self, request: &MapRequest, deadline: &Deadline) -> MappedDevice;
     fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> ();
+    fn cut_off(&self, device: &MappedDevice, deadline: &Deadline) -> ();
+    fn is_client_gone(&self, address: &str) -> bool;
     fn mapped(&self) -> Vec<MappedDevice>;
     fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> ();
 });
@@ -142,6 +144,7 @@ through_plan!(Filesystems for FaultySystem as "system", system {
 through_plan!(Mounts for FaultySystem as "system", system {
     fn mount(&self, request: &MountRequest, deadline: &Deadline) -> ();
     fn unmount(&self, target: &Path, deadline: &Deadline) -> ();
+    fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> ();
     fn mounts(&self) -> Vec<Mount>;
     fn holders(&self, number: DeviceNumber, ours: &Path) -> Vec<Holder>;
 });

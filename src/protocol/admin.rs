@@ -10,10 +10,12 @@
 //! POST   /ceph/v1/volumes/NAME/resize     ResizeRequest → Resized
 //! POST   /ceph/v1/volumes/NAME/trim                     → TrimAnswer
 //! POST   /ceph/v1/volumes/NAME/protect    ProtectRequest → Nothing
+//! POST   /ceph/v1/volumes/NAME/release    ReleaseRequest → Released
 //! GET    /ceph/v1/volumes/NAME/who                      → Who
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
+//! POST   /ceph/v1/drain                                 → DrainAnswer
 //! POST   /ceph/v1/catalog/rebuild                       → Rebuilt
 //! GET    /ceph/v1/doctor                                → Findings
 //! ```
@@ -28,7 +30,7 @@ pub(super) mod handler;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Created, ErrorKind, Finding, Trashed, VolumeView};
+use crate::service::{Created, Drained, ErrorKind, Finding, Trashed, VolumeView};
 use crate::volume::Options;
 use crate::volume::{ByteSize, VolumeName};
 
@@ -101,6 +103,23 @@ pub struct TrimAnswer {
 pub struct ProtectRequest {
     /// Protected from now on, or no longer.
     pub protected: bool,
+}
+
+/// Has a volume given up by whoever holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// By force, where its host refuses or does not answer.
+    #[serde(default)]
+    pub fence: bool,
+}
+
+/// What this host held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DrainAnswer {
+    /// The volumes, given up or not.
+    pub volumes: Vec<Drained>,
 }
 
 /// Makes a volume of an image that is there.

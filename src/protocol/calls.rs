@@ -11,7 +11,9 @@ use super::Verbs;
 use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
-use crate::service::{Created, ErrorKind, Listed, Lookup, Rebuilt, Resized, Result, VolumeError};
+use crate::service::{
+    Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result, VolumeError,
+};
 use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
 
 /// The most characters of a name that an error repeats.
@@ -177,6 +179,28 @@ impl Jobs {
         self.run(call, move |verbs, by| {
             let done = verbs.protect(&name, protected, by);
             done.inspect(|()| tracing::info!(protected, "protection set"))
+        })
+        .await
+    }
+
+    /// The tool's release.
+    pub(super) async fn release(&self, name: VolumeName, fence: bool) -> Result<Released> {
+        let call = self.call("release", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let released = verbs.release(&name, fence, by);
+            released.inspect(|released| tracing::info!(?released, fence, "released"))
+        })
+        .await
+    }
+
+    /// The tool's drain.
+    pub(super) async fn drain(&self) -> Result<Vec<Drained>> {
+        let call = self.call("drain", "", self.limits.other);
+        self.run(call, move |verbs, by| {
+            let drained = verbs.drain(by);
+            let kept = drained.iter().filter(|volume| volume.kept.is_some()).count();
+            tracing::info!(volumes = drained.len(), kept, "drained");
+            Ok(drained)
         })
         .await
     }

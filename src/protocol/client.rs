@@ -17,13 +17,14 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::admin::{
-    AdoptRequest, CreateAnswer, CreateRequest, Findings, Kind, Nothing, PREFIX, ProtectRequest,
-    Refusal, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version,
-    Volumes,
+    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, Findings, Kind, Nothing, PREFIX,
+    ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer,
+    UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use super::path;
-use crate::service::{Created, Finding, Inspection, Rebuilt, Resized, Trashed};
-use crate::service::{VolumeView, Who};
+use crate::service::{
+    Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, Trashed, VolumeView, Who,
+};
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
 
@@ -186,6 +187,16 @@ impl AdminClient {
     pub async fn protect(&self, name: &str, protected: bool) -> Result<()> {
         let request = ProtectRequest { protected };
         self.post(&of_volume(name, "/protect"), &request).await.map(|Nothing {}| ())
+    }
+
+    /// Has a volume given up by whoever holds it; by force with `fence`.
+    pub async fn release(&self, name: &str, fence: bool) -> Result<Released> {
+        self.post(&of_volume(name, "/release"), &ReleaseRequest { fence }).await
+    }
+
+    /// Has all given up that this host holds and no container uses.
+    pub async fn drain(&self) -> Result<Vec<Drained>> {
+        self.post("drain", &Nothing {}).await.map(|DrainAnswer { volumes }| volumes)
     }
 
     /// Who has a volume.

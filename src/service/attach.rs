@@ -6,15 +6,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::claim::{Held, Verdict, judge};
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
-use crate::backend::{AttachRequest, Attachment, BackendError, MountPlan};
+use crate::backend::{AttachRequest, BackendError, MountPlan};
 use crate::deadline::Deadline;
 use crate::system::Ownership;
-use crate::volume::{ByteSize, Claim, MountId, Record, VolumeName, VolumeOptions};
+use crate::volume::{ByteSize, MountId, Record, VolumeName, VolumeOptions};
 
 /// How long an undo may take after its cause used up the deadline.
 const UNDO: Duration = Duration::from_secs(15);
@@ -157,122 +156,6 @@ impl Service {
         Ok(reference)
     }
 
-    /// Takes the volume for this host, waiting for another one to let go of it.
-    fn claim(&self, verb: Verb<'_>, reference: &Reference) -> Result<Record> {
-        let waiting = verb.deadline.at_most(self.settings.busy_wait);
-        let mut first_seen: Option<Claim> = None;
-        loop {
-            let entry = self.entry(verb)?;
-            let verdict = if reference.read_only {
-                self.judge_reader(verb, &entry.record)?
-            } else {
-                let watchers = self.watchers(verb, &entry.record)?;
-                let claim = entry.record.claim.as_ref();
-                let stood_still = waiting.is_over() && claim == first_seen.as_ref();
-                first_seen = first_seen.or_else(|| claim.cloned());
-                judge(claim, &watchers, stood_still)
-            };
-            match verdict {
-                Verdict::Held(held) if waiting.is_over() => return Err(in_use(verb, &held)),
-                Verdict::Held(_) => drop(waiting.wait(POLL)),
-                Verdict::Dead { address } => {
-                    tracing::warn!(volume = %verb.name, address, "fencing a dead holder");
-                    let fenced = self.backend.fence(&entry.record.location, &address);
-                    fenced.map_err(|error| self.failed(verb, error))?;
-                    if let Some(record) = self.take(verb, &entry, reference)? {
-                        return Ok(record);
-                    }
-                }
-                Verdict::Free => {
-                    if let Some(record) = self.take(verb, &entry, reference)? {
-                        return Ok(record);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Readers do not exclude each other; a writer excludes them.
-    fn judge_reader(&self, verb: Verb<'_>, record: &Record) -> Result<Verdict> {
-        let known = |address: &String| {
-            record.readers.iter().any(|reader| reader.address.as_ref() == Some(address))
-        };
-        let watchers = self.watchers(verb, record)?;
-        let writers: Vec<String> = watchers
-            .into_iter()
-            .map(|watcher| watcher.address)
-            .filter(|address| !known(address))
-            .collect();
-        // A reader that is just attaching watches for a moment before its address is recorded.
-        let young = |reader: &Claim| {
-            Timestamp::now().duration_since(reader.since) < SignedDuration::from_mins(2)
-        };
-        let attaching = record.readers.iter().any(|r| r.address.is_none() && young(r));
-        if writers.is_empty() || attaching {
-            return Ok(Verdict::Free);
-        }
-        Ok(Verdict::Held(Held { claim: None, watchers: writers }))
-    }
-
-    fn watchers(&self, verb: Verb<'_>, record: &Record) -> Result<Vec<crate::ceph::Watcher>> {
-        self.backend.watchers(&record.location).map_err(|error| self.failed(verb, error))
-    }
-
-    /// Writes this host's claim over the record that was judged; `None` where it has changed since.
-    fn take(
-        &self,
-        verb: Verb<'_>,
-        entry: &crate::catalog::Entry,
-        reference: &Reference,
-    ) -> Result<Option<Record>> {
-        let claim = self.own_claim(reference, None);
-        let mut record = entry.record.clone();
-        if reference.read_only {
-            record.readers.push(claim);
-        } else {
-            record.claim = Some(claim);
-        }
-        match self.catalog.replace(verb.name, entry, &record) {
-            Ok(_) => Ok(Some(record)),
-            Err(crate::catalog::CatalogError::Changed) => Ok(None),
-            Err(error) => Err(self.failed(verb, error)),
-        }
-    }
-
-    /// Puts the address into the claim. Where the claim is not ours any more, another host took
-    /// the volume while we mapped it: nothing of it has been touched yet.
-    fn confirm_claim(
-        &self,
-        verb: Verb<'_>,
-        reference: &Reference,
-        attachment: &Attachment,
-    ) -> Result<()> {
-        let before = self.own_claim(reference, None);
-        let after = self.own_claim(reference, attachment.address.clone());
-        let record = self.change(verb, |record| {
-            let mut record = record.clone();
-            let ours = record.claim.iter_mut().chain(&mut record.readers);
-            for claim in ours.filter(|claim| **claim == before) {
-                *claim = after.clone();
-            }
-            Some(record)
-        })?;
-        if record.claim.iter().chain(&record.readers).any(|claim| *claim == after) {
-            return Ok(());
-        }
-        let holder = Held { claim: record.claim, watchers: Vec::new() };
-        Err(in_use(verb, &holder))
-    }
-
-    fn own_claim(&self, reference: &Reference, address: Option<String>) -> Claim {
-        Claim {
-            host: self.host.name.clone(),
-            boot_id: self.host.boot_id.clone(),
-            address,
-            since: reference.since,
-        }
-    }
-
     /// Records what the mount found or made.
     fn record_mount(&self, verb: Verb<'_>, record: &Record, size: ByteSize) -> Result<()> {
         if record.formatted && record.size == size {
@@ -390,29 +273,6 @@ impl Service {
         })
     }
 
-    fn drop_claim(
-        &self,
-        verb: Verb<'_>,
-        reference: &Reference,
-        used: Option<ByteSize>,
-    ) -> Result<()> {
-        let ours =
-            |claim: &Claim| claim.boot_id == reference.boot_id && claim.since == reference.since;
-        let dropped = self.catalog.update(verb.name, |record| {
-            let held = record.claim.iter().chain(&record.readers).any(ours);
-            held.then(|| {
-                let mut record = record.clone();
-                record.claim = record.claim.filter(|claim| !ours(claim));
-                record.readers.retain(|claim| !ours(claim));
-                record.used = used.or(record.used);
-                record
-            })
-        });
-        let entry = dropped.map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
-        Ok(())
-    }
-
     pub(super) fn forget_observations(&self, name: &VolumeName) {
         let mut observed = self.observed();
         observed.errors.remove(name);
@@ -438,9 +298,4 @@ fn mount_plan(reference: &Reference, record: &Record, options: &VolumeOptions) -
         made: made.then_some(options.fs_type),
         options: mount_options,
     }
-}
-
-fn in_use(verb: Verb<'_>, held: &Held) -> VolumeError {
-    verb.error(ErrorKind::InUse, held.to_string())
-        .advise("stop its containers there; if that host is gone, try again in a minute")
 }

@@ -79,8 +79,9 @@ impl Service {
             self.refresh_rooms();
             self.sweep(deadline);
             self.purge(deadline);
+            self.forget_own_fences();
         }
-        self.close();
+        self.keep_known();
     }
 
     fn reconcile_reference(&self, name: &VolumeName, evidence: &Evidence, deadline: &Deadline) {
@@ -133,7 +134,11 @@ impl Service {
     fn report_broken(&self, reference: &Reference) {
         let name = &reference.name;
         let text = "its block device is gone from under its containers; restart them".to_owned();
-        if self.observed().broken.insert(name.clone(), text).is_none() {
+        let mut observed = self.observed();
+        let known = observed.broken.contains_key(name);
+        observed.broken.entry(name.clone()).or_insert(text);
+        drop(observed);
+        if !known {
             tracing::error!(volume = %name, "volume is broken: its device is gone, and it is in use");
         }
     }

@@ -133,6 +133,36 @@ pub struct Resized {
     pub file_system_grown: bool,
 }
 
+/// What came of a release: nobody holds the volume any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "released")]
+pub enum Released {
+    /// Nobody held it.
+    Free,
+    /// This host gave it up.
+    Here,
+    /// Another host gave it up.
+    There {
+        /// That host.
+        host: String,
+    },
+    /// It was taken by force.
+    Fenced {
+        /// The client instances that are shut out.
+        addresses: Vec<String>,
+    },
+}
+
+/// A volume that this host held when it was drained.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Drained {
+    /// The volume.
+    pub name: VolumeName,
+    /// Why it is still held; `None`: it was given up.
+    pub kept: Option<String>,
+}
+
 /// A removed volume that can still be brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -4,6 +4,7 @@
 //! state folder only say which of those devices are ours, and stand with the boot ID, because the
 //! numbers of devices and clients start again with each boot.
 
+mod cut;
 mod fuse;
 mod krbd;
 mod nbd;
@@ -75,6 +76,16 @@ impl Mappers for LinuxSystem {
             Ok(all)
         };
         all().map_err(|kind| kind.during("list the mapped devices"))
+    }
+
+    fn cut_off(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        let step = || format!("cut off {} ({})", device.image, device.device.display());
+        self.cut(device, deadline).map_err(|kind| kind.during(step()))
+    }
+
+    fn is_client_gone(&self, address: &str) -> Result<bool> {
+        let gone = Self::client_is_gone(address);
+        gone.map_err(|kind| kind.during(format!("look for client {address}")))
     }
 
     fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {

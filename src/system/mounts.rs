@@ -76,6 +76,12 @@ impl Mounts for LinuxSystem {
         })
     }
 
+    fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> Result<()> {
+        let call = Call::Unmount { target: target.to_owned(), lazy: true };
+        let done: std::result::Result<(), _> = self.kernel().call(&call, deadline);
+        done.map_err(|kind| kind.during(format!("unmount {} lazily", target.display())))
+    }
+
     fn mounts(&self) -> Result<Vec<Mount>> {
         let entries = own().map_err(|kind| kind.during("list the mounts"))?;
         Ok(entries.into_iter().map(|entry| entry.mount).collect())

@@ -16,6 +16,7 @@ mod postgres;
 mod raw_calls;
 mod restart_policies;
 mod sharing;
+mod takeover;
 mod two_hosts;
 
 use std::time::Duration;

@@ -16,6 +16,7 @@ mod meanwhile;
 mod reference;
 mod simulation;
 mod situations;
+mod takeover;
 mod verb;
 mod world;
 

@@ -86,6 +86,16 @@ impl Attaching for RbdBackend {
         }
     }
 
+    fn cut_off(&self, device: &MappedDevice, target: &Path, deadline: &Deadline) -> Result<()> {
+        // The device first: what the file system would still write goes nowhere.
+        self.system.cut_off(device, deadline)?;
+        Ok(self.system.unmount_lazily(target, deadline)?)
+    }
+
+    fn is_client_gone(&self, address: &str) -> Result<bool> {
+        Ok(self.system.is_client_gone(address)?)
+    }
+
     fn holders(&self, device: &MappedDevice, target: &Path) -> Result<Vec<Holder>> {
         Ok(self.system.holders(device.number, target)?)
     }

@@ -6,8 +6,9 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 
 use super::{
-    AdoptRequest, CreateAnswer, CreateRequest, Findings, Kind, Nothing, PREFIX, ProtectRequest,
-    ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
+    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, Findings, Kind, Nothing, PREFIX,
+    ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
+    UndeleteRequest, Version, Volumes,
 };
 use crate::protocol::body::{self, Received, Unreadable};
 use crate::protocol::calls::{echo, parse_name};
@@ -28,10 +29,12 @@ enum Route {
     Resize(String),
     Trim(String),
     Protect(String),
+    Release(String),
     Who(String),
     Adopt,
     Trash,
     Undelete,
+    Drain,
     Rebuild,
     Doctor,
 }
@@ -56,10 +59,12 @@ pub(in crate::protocol) async fn handle(
         Route::Resize(name) => resize(jobs, &name, body).await,
         Route::Trim(name) => Ok(trim(jobs, &name).await),
         Route::Protect(name) => protect(jobs, &name, body).await,
+        Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
+        Route::Drain => Ok(drain(jobs).await),
         Route::Rebuild => Ok(Reply::admin_result(jobs.rebuild().await)),
         Route::Doctor => Ok(doctor(jobs).await),
     };
@@ -79,10 +84,12 @@ impl Route {
             ("POST", ["volumes", name, "resize"]) => Self::Resize(path::decode(name)?),
             ("POST", ["volumes", name, "trim"]) => Self::Trim(path::decode(name)?),
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
+            ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
             ("POST", ["adopt"]) => Self::Adopt,
             ("GET", ["trash"]) => Self::Trash,
             ("POST", ["undelete"]) => Self::Undelete,
+            ("POST", ["drain"]) => Self::Drain,
             ("POST", ["catalog", "rebuild"]) => Self::Rebuild,
             ("GET", ["doctor"]) => Self::Doctor,
             _ => return None,
@@ -184,6 +191,19 @@ async fn protect(jobs: &Jobs, name: &str, body: Received) -> Decoded {
         Err(error) => Err(error),
     };
     Ok(Reply::admin_result(done.map(|()| Nothing {})))
+}
+
+async fn release(jobs: &Jobs, name: &str, body: Received) -> Decoded {
+    let ReleaseRequest { fence } = body::decode(body)?;
+    let released = match parse_name("release", name) {
+        Ok(name) => jobs.release(name, fence).await,
+        Err(error) => Err(error),
+    };
+    Ok(Reply::admin_result(released))
+}
+
+async fn drain(jobs: &Jobs) -> Reply {
+    Reply::admin_result(jobs.drain().await.map(|volumes| DrainAnswer { volumes }))
 }
 
 async fn who(jobs: &Jobs, name: &str) -> Reply {

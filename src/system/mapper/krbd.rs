@@ -17,6 +17,8 @@ use crate::system::linux::LinuxSystem;
 use crate::system::{DeviceNumber, MapRequest, MappedDevice, SystemErrorKind};
 use crate::volume::{ImageSpec, Location, MapperKind};
 
+/// The kernel's RBD in sysfs.
+pub(super) const BUS: &str = "/sys/bus/rbd";
 const DEVICES: &str = "/sys/bus/rbd/devices";
 /// How long an undo may take when the deadline of what it undoes is over.
 const UNDO: Duration = Duration::from_secs(10);
@@ -90,6 +92,21 @@ fn device(folder: &Path) -> Option<Seen> {
         client_id: value("client_id")?,
         client_address: value("client_addr").unwrap_or_default(),
     })
+}
+
+/// The addresses of the clients of all devices.
+pub(super) fn clients() -> KindResult<Vec<String>> {
+    Ok(devices(Path::new(DEVICES))?.into_iter().map(|seen| seen.client_address).collect())
+}
+
+/// The number by which sysfs knows a device, while it still is that client's.
+pub(super) fn number_of_client(device: &MappedDevice) -> KindResult<Option<String>> {
+    let name = name_of(&device.device);
+    let same = |seen: &Seen| {
+        seen.name == name && Some(&seen.client_address) == device.client_address.as_ref()
+    };
+    let seen = devices(Path::new(DEVICES))?.into_iter().find(same);
+    Ok(seen.map(|seen| seen.name.trim_start_matches("rbd").to_owned()))
 }
 
 fn options(request: &MapRequest) -> String {

@@ -62,6 +62,22 @@ const ANSWERS: &[Canned] = &[
         "watchers":["10.0.0.8:0/1"],"mounts":[],"processes":[{"pid":7,"command":"postgres",
         "target":"/data"}]}"#,
     ),
+    (
+        "POST /ceph/v1/volumes/a/release",
+        200,
+        r#"{"released":"fenced","addresses":["10.0.0.8:0/1","10.0.0.8:0/2"]}"#,
+    ),
+    ("POST /ceph/v1/volumes/b/release", 200, r#"{"released":"there","host":"web2"}"#),
+    (
+        "POST /ceph/v1/volumes/busy/release",
+        423,
+        r#"{"error":"release busy: host web2 refused","kind":"in-use"}"#,
+    ),
+    (
+        "POST /ceph/v1/drain",
+        200,
+        r#"{"volumes":[{"name":"a","kept":null},{"name":"pgdata","kept":"drain pgdata: in use"}]}"#,
+    ),
     ("POST /ceph/v1/adopt", 200, r#"{"created":"already-there"}"#),
     ("POST /ceph/v1/undelete", 200, r#"{"name":"new"}"#),
     (
@@ -220,6 +236,18 @@ fn what_changes_a_volume_sends_what_was_said_and_prints_the_name() {
             r#"{"name":"a","image":"rbd/ns/x","options":{"read-only":"true"}}"#,
             "a\n",
         ),
+        (
+            &["release", "a", "--fence"],
+            "POST /ceph/v1/volumes/a/release",
+            r#"{"fence":true}"#,
+            "a: taken by force from client 10.0.0.8:0/1, 10.0.0.8:0/2\n",
+        ),
+        (
+            &["release", "b"],
+            "POST /ceph/v1/volumes/b/release",
+            r#"{"fence":false}"#,
+            "b: given up by host web2\n",
+        ),
         (&["protect", "a"], "POST /ceph/v1/volumes/a/protect", r#"{"protected":true}"#, "a\n"),
         (&["unprotect", "a"], "POST /ceph/v1/volumes/a/protect", r#"{"protected":false}"#, "a\n"),
     ] {
@@ -234,6 +262,16 @@ fn rm_of_many_removes_what_it_can() {
     let ran = program.run(&["rm", "pgdata", "a"]);
     assert_eq!(ran.stdout, "a\n");
     assert_eq!(ran.failed(4), "Error: remove pgdata: volume is in use by 2 mounts\n");
+}
+
+#[test]
+fn what_is_still_held_after_a_drain_or_refused_by_its_host_does_not_look_like_success() {
+    let (program, _) = daemon();
+    let drained = program.run(&["drain"]);
+    assert_eq!(drained.stdout, "a: given up\npgdata: still held: drain pgdata: in use\n");
+    drained.failed(1);
+    let refused = program.run(&["release", "busy"]);
+    assert_eq!(refused.failed(4), "Error: release busy: host web2 refused\n");
 }
 
 #[test]

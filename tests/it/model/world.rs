@@ -41,7 +41,7 @@ pub(super) struct World {
 pub(super) struct Node {
     pub(super) host: Arc<SimHost>,
     pub(super) plan: Arc<FaultPlan>,
-    service: Service,
+    service: Arc<Service>,
     folder: PathBuf,
     /// What the daemon has surely seen in the catalog, to tell of it in an outage.
     known: BTreeSet<String>,
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// The daemon on a host.
-    pub(super) fn service(&self, host: usize) -> &Service {
+    pub(super) fn service(&self, host: usize) -> &Arc<Service> {
         &self.nodes[host].service
     }
 
@@ -351,7 +351,8 @@ impl Node {
         let client = cluster.client();
         let (client, system) = fault::wrap_with(&plan, client, Arc::clone(&host) as _);
         let service = Service::open(settings(&folder, mapper, grace), client, system);
-        let service = service.expect("the daemon starts");
+        let service = Arc::new(service.expect("the daemon starts"));
+        service.listen();
         Self { host, plan, service, folder, known: BTreeSet::new() }
     }
 
@@ -394,6 +395,7 @@ fn settings(folder: &Path, mapper: MapperKind, grace: Duration) -> ServiceSettin
         max_size: None,
         bare_size_unit: None,
         busy_wait: Duration::from_millis(10),
+        fence_after: Duration::ZERO,
         reference_grace: grace,
     }
 }

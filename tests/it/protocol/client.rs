@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use docker_volume_ceph::protocol::admin::{API, Kind};
 use docker_volume_ceph::protocol::client::{AdminClient, ClientError};
-use docker_volume_ceph::service::Created;
+use docker_volume_ceph::service::{Created, Released};
 use docker_volume_ceph::volume::Options;
 use docker_volume_ceph::volume::{ByteSize, RemovePolicy};
 use tempfile::TempDir;
@@ -29,6 +29,10 @@ async fn the_client_reads_what_the_server_writes() {
     assert_eq!(client.resize("a", "20G").await.unwrap().to, ByteSize::gib(20));
     assert_eq!(client.trim("a").await.unwrap(), ByteSize::mib(64));
     client.protect("a", true).await.unwrap();
+    let web1 = Released::There { host: "web1".into() };
+    assert_eq!(client.release("a", false).await.unwrap(), web1);
+    assert!(matches!(client.release("a", true).await.unwrap(), Released::Fenced { .. }));
+    assert_eq!(client.drain().await.unwrap()[1].kept.as_deref(), Some("volume is in use"));
     assert_eq!(client.who("a").await.unwrap().mounts, ["m1"]);
     assert_eq!(client.adopt("a", "rbd/ns/x", &options).await.unwrap(), Created::Created);
     assert_eq!(client.trash().await.unwrap()[0].name, "old");
@@ -37,7 +41,9 @@ async fn the_client_reads_what_the_server_writes() {
     assert_eq!(client.rebuild().await.unwrap().added, ["pgdata"]);
     assert_eq!(client.doctor().await.unwrap()[0].check, "cluster");
     let seen = daemon.fake.calls();
-    for call in ["remove a", "remove a keep", "protect a true", "undelete old new"] {
+    for call in
+        ["remove a", "remove a keep", "protect a true", "undelete old new", "release a true"]
+    {
         assert!(seen.iter().any(|seen| seen == call), "no {call:?} in {seen:?}");
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Created, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Resized,
-    Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt,
+    Released, Resized, Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, MountId, Options, RemovePolicy, VolumeName};
 use jiff::Timestamp;
@@ -246,6 +246,22 @@ impl Verbs for Fake {
             mounts: vec!["m1".into()],
             processes: Vec::new(),
         })
+    }
+
+    fn release(&self, name: &VolumeName, fence: bool, by: &Deadline) -> Result<Released> {
+        self.act("release", name, &fence.to_string(), by)?;
+        Ok(match fence {
+            true => Released::Fenced { addresses: vec!["192.0.2.7:0/123456".into()] },
+            false => Released::There { host: "web1".into() },
+        })
+    }
+
+    fn drain(&self, _: &Deadline) -> Vec<Drained> {
+        let volume = |name: &str, kept: Option<&str>| Drained {
+            name: name.parse().expect("a name"),
+            kept: kept.map(str::to_owned),
+        };
+        vec![volume("logs", None), volume("pgdata", Some("volume is in use"))]
     }
 
     fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {

@@ -32,6 +32,8 @@ pub(super) struct ClusterState {
     pub(super) images: BTreeMap<String, SimImage>,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
+    /// The clients that answer nobody, though they watch.
+    pub(super) silent: BTreeSet<String>,
     /// Who hears what is sent to an object.
     pub(super) ears: BTreeMap<u64, Ear>,
     next_number: u64,
@@ -93,6 +95,7 @@ impl SimCluster {
             images: BTreeMap::new(),
             blocklist: Vec::new(),
             violations: Vec::new(),
+            silent: BTreeSet::new(),
             ears: BTreeMap::new(),
             next_number: 4100,
         })))

@@ -42,6 +42,8 @@ pub(super) struct Device {
     pub(super) address: String,
     /// The image's size as the kernel has last seen it.
     pub(super) size: ByteSize,
+    /// It was taken from under its users.
+    pub(super) cut: bool,
 }
 
 /// A mounted file system: what was written and not yet synced dies with the host.
@@ -170,6 +172,19 @@ impl SimHost {
         }
     }
 
+    /// The host stands still, or goes on: what it has open keeps its watches, and answers nobody.
+    pub(crate) fn set_frozen(&self, frozen: bool) {
+        let kernel = self.kernel();
+        let mut cluster = self.cluster.state();
+        for device in kernel.devices.values() {
+            if frozen {
+                cluster.silent.insert(device.address.clone());
+            } else {
+                cluster.silent.remove(&device.address);
+            }
+        }
+    }
+
     /// The images that are mapped here, by name; one that is mapped twice is there twice.
     pub(crate) fn mapped_images(&self) -> Vec<String> {
         let kernel = self.kernel();
@@ -224,7 +239,9 @@ impl Kernel {
         if number_used {
             return true;
         }
-        let unsynced = self.filesystems.get(&minor).map(|found| found.unsynced.clone());
+        let gone = self.devices.get(&minor).is_none_or(|device| device.cut);
+        let unsynced = self.filesystems.get(&minor).filter(|_| !gone);
+        let unsynced = unsynced.map(|found| found.unsynced.clone());
         for (folder, record) in unsynced.unwrap_or_default() {
             if !self.write_synced(minor, &folder, record, cluster) {
                 return false;
@@ -237,7 +254,8 @@ impl Kernel {
     fn write_synced(&self, minor: u32, folder: &str, record: Record, cluster: &SimCluster) -> bool {
         let Some(device) = self.devices.get(&minor) else { return false };
         let mut state = cluster.state();
-        if !state.reachable || state.is_fenced(&device.address) || device.mapped.read_only {
+        let fenced = state.is_fenced(&device.address);
+        if !state.reachable || device.cut || fenced || device.mapped.read_only {
             return false;
         }
         state.touch(device);

@@ -165,7 +165,8 @@ impl Mappers for SimHost {
         }
         let minor = (0..).find(|minor| !kernel.devices.contains_key(minor)).expect("a free number");
         let mapped = describe(request, minor, &address);
-        let device = Device { mapped: mapped.clone(), image_id, address, size };
+        let cut = false;
+        let device = Device { mapped: mapped.clone(), image_id, address, size, cut };
         kernel.devices.insert(minor, device);
         Ok(mapped)
     }
@@ -191,7 +192,32 @@ impl Mappers for SimHost {
 
     fn mapped(&self) -> Result<Vec<MappedDevice>> {
         let kernel = self.running("list devices")?;
-        Ok(kernel.devices.values().map(|device| device.mapped.clone()).collect())
+        let seen = |device: &Device| {
+            let mapped = device.mapped.clone();
+            // The kernel's device is gone, or the process behind it.
+            if device.cut {
+                MappedDevice { client_address: None, process: None, ..mapped }
+            } else {
+                mapped
+            }
+        };
+        Ok(kernel.devices.values().map(seen).collect())
+    }
+
+    fn cut_off(&self, device: &MappedDevice, _: &Deadline) -> Result<()> {
+        let mut kernel = self.running("cut off")?;
+        let found = kernel.devices.get_mut(&device.number.minor);
+        if let Some(found) = found.filter(|found| found.mapped == *device) {
+            found.cut = true;
+            let (id, address) = (found.image_id.clone(), found.address.clone());
+            self.cluster.state().unwatch(&id, &address, true);
+        }
+        Ok(())
+    }
+
+    fn is_client_gone(&self, address: &str) -> Result<bool> {
+        let kernel = self.running("look for a client")?;
+        Ok(kernel.devices.values().all(|device| device.address != address))
     }
 
     fn refresh_size(&self, device: &MappedDevice, _: &Deadline) -> Result<()> {
@@ -383,6 +409,16 @@ impl Mounts for SimHost {
         if !kernel.let_go(mount.number.minor, &self.cluster) {
             kernel.filesystems.remove(&mount.number.minor);
         }
+        Ok(())
+    }
+
+    fn unmount_lazily(&self, target: &Path, _: &Deadline) -> Result<()> {
+        let mut kernel = self.running("unmount lazily")?;
+        let Some(at) = kernel.mounts.iter().rposition(|mount| mount.target == target) else {
+            return Ok(());
+        };
+        let mount = kernel.mounts.remove(at);
+        kernel.let_go(mount.number.minor, &self.cluster);
         Ok(())
     }
 

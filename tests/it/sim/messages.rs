@@ -79,11 +79,13 @@ impl Liveness for SimClient {
     fn ask_watchers(&self, image: &ImageSpec, _: Duration) -> Result<Notified> {
         let mut state = self.reach("ask watchers")?;
         let mut notified = Notified::default();
+        let silent = state.silent.clone();
         for watch in &live(&mut state, "ask watchers", image)?.watches {
             let (client, cookie) = (watch.watcher.client, watch.watcher.cookie);
-            match watch.until {
-                None => notified.answers.push(Answer { client, cookie, message: Vec::new() }),
-                Some(_) => notified.silent.push((client, cookie)),
+            if watch.until.is_none() && !silent.contains(&watch.watcher.address) {
+                notified.answers.push(Answer { client, cookie, message: Vec::new() });
+            } else {
+                notified.silent.push((client, cookie));
             }
         }
         Ok(notified)

@@ -1,0 +1,111 @@
+//! What the daemons say to each other.
+//!
+//! Each daemon watches an object of its boot in the home namespace, and answers what is sent there;
+//! no port is opened between hosts. A message is JSON and has to be understood whole: an answer to a
+//! part of it would be a promise that nobody makes. Where several daemons run in one boot, all of
+//! them answer, and the ones that have nothing to do with the volume say so.
+
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ErrorKind, Service, Verb};
+use crate::deadline::Deadline;
+use crate::volume::VolumeName;
+
+/// How long an answer is waited for: longer than an unmount takes that has much to write.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// What one daemon asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+enum Message {
+    /// Give up a volume that no container uses.
+    Release(VolumeName),
+}
+
+/// What the other answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Reply {
+    /// It is done.
+    Done,
+    /// It was not done: why.
+    Refused(String),
+    /// That daemon has nothing to do with it.
+    NotHere,
+}
+
+impl Service {
+    /// Hears what other daemons ask, from now on and for as long as the service lives. The watch is
+    /// made anew where the cluster has dropped it.
+    pub fn listen(self: &Arc<Self>) {
+        let mut ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.known.is_away() || ear.as_ref().is_some_and(|watch| watch.check().is_ok()) {
+            return;
+        }
+        // First the old one ends: its object is the same.
+        *ear = None;
+        let service = Arc::downgrade(self);
+        let hear = Box::new(move |message: &[u8]| answer(&service, message));
+        match self.cluster.watch(&self.settings.home, &object_of(&self.host.boot_id), hear) {
+            Ok(watch) => *ear = Some(watch),
+            Err(error) => tracing::debug!(%error, "other daemons are not heard"),
+        }
+    }
+
+    /// Asks the daemons of a boot to release a volume; `None` where none of them answers.
+    pub(super) fn ask_to_release(&self, verb: Verb<'_>, boot_id: &str) -> Option<Reply> {
+        let message = serde_json::to_vec(&Message::Release(verb.name.clone()));
+        let message = message.expect("messages are plain data");
+        let wait = verb.deadline.at_most(ANSWER).left();
+        let object = object_of(boot_id);
+        let notified = match self.cluster.notify(&self.settings.home, &object, &message, wait) {
+            Ok(notified) => notified,
+            Err(error) => {
+                tracing::info!(volume = %verb.name, %error, "its host could not be asked");
+                return None;
+            }
+        };
+        let answers = notified.answers.iter();
+        let replies: Vec<Reply> =
+            answers.filter_map(|answer| serde_json::from_slice(&answer.message).ok()).collect();
+        let those =
+            |wanted: fn(&Reply) -> bool| replies.iter().find(|reply| wanted(reply)).cloned();
+        those(|reply| *reply == Reply::Done)
+            .or_else(|| those(|reply| matches!(reply, Reply::Refused(_))))
+    }
+
+    fn heard(&self, message: &Message) -> Reply {
+        let Message::Release(name) = message;
+        let deadline = Deadline::after(ANSWER);
+        let verb = Verb::new("release", name, &deadline);
+        if self.references.get(name).is_none() {
+            return Reply::NotHere;
+        }
+        let released = self.lock(verb).and_then(|_guard| self.let_go(verb));
+        tracing::info!(volume = %name, ?released, "another host asked for the volume");
+        match released {
+            Ok(()) => Reply::Done,
+            Err(error) if error.kind == ErrorKind::NotFound => Reply::NotHere,
+            Err(error) => Reply::Refused(error.cause),
+        }
+    }
+}
+
+/// The object that the daemons of a boot watch.
+fn object_of(boot_id: &str) -> String {
+    format!("docker-volume-ceph.host.{boot_id}")
+}
+
+fn answer(service: &Weak<Service>, message: &[u8]) -> Vec<u8> {
+    let reply = match (service.upgrade(), serde_json::from_slice(message)) {
+        (None, _) => Reply::NotHere,
+        (Some(service), Ok(message)) => service.heard(&message),
+        (Some(_), Err(_)) => {
+            Reply::Refused("the message is not understood; upgrade that host".to_owned())
+        }
+    };
+    serde_json::to_vec(&reply).expect("replies are plain data")
+}
