@@ -3,6 +3,9 @@
 # A tier (unit, doc, protocol, model, loop, ceph, engine) or a part of a test's name.
 T ?=
 
+# A part of the benchmark: control, data or catalog.
+B ?=
+
 .PHONY: help try stop test check bench soak
 
 help: ## this list
@@ -30,6 +33,6 @@ test: ## every test with few repeats; T=ceph runs one tier, T=name the tests wit
 soak: ## every test with its full number of repeats (hours)
 	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-full} tests/run $(T)
 
-bench: ## control calls and I/O beside the same work by hand
+bench: ## control calls and I/O beside the same work by hand, and a large catalog; B=catalog: only that part
 	@tests/lab/packages build cluster engine bench
-	@tests/bench/run
+	@DOCKER_CEPH_BENCH_PART=$(B) tests/bench/run

@@ -1,10 +1,12 @@
-//! `List` and `Get` where there are ten thousand volumes.
+//! `List` and `Get` where there are ten thousand volumes, and others change them.
 
+use std::io::Read;
 use std::sync::Arc;
+use std::time::Duration;
 
 use docker_volume_ceph::catalog::Catalog;
 use docker_volume_ceph::ceph::{Access, RadosCluster};
-use docker_volume_ceph::volume::{Location, Record, VolumeName};
+use docker_volume_ceph::volume::{ByteSize, Location, Record, VolumeName};
 use serde_json::json;
 
 use crate::Times;
@@ -14,15 +16,48 @@ use crate::daemon::{Daemon, Lab};
 const CALLS: u32 = 50;
 const WRITERS: u32 = 8;
 
+/// In the order in which they are printed.
+const WHAT: [&str; 4] = [
+    "get",
+    "list, nothing changed",
+    "list after another host's change",
+    "list after a create or remove here",
+];
+
 pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
-    let name = |n: u32| -> VolumeName { format!("many-{n}").parse().unwrap() };
+    let catalog = another_host(lab);
+    fill(&catalog, records);
+    // Writing them has kept the cluster busy: not what is to be measured.
+    let all = || list(driver).matches("\"Name\"").count() == records as usize;
+    assert!(crate::daemon::within(Duration::from_secs(60), all), "all are listed");
+    let mut times = Times::default();
+    for n in 0..CALLS {
+        times.take(WHAT[0], || call(driver, "Get", &json!({"Name": name(n * 97 % records)})));
+        change(&catalog, n);
+        times.take(WHAT[2], || list(driver));
+        times.take(WHAT[1], || list(driver));
+        call(driver, "Create", &json!({"Name": "own", "Opts": {"size": "16M"}}));
+        assert!(times.take(WHAT[3], || list(driver)).contains("\"own\""));
+        call(driver, "Remove", &json!({"Name": "own"}));
+        times.take(WHAT[3], || list(driver));
+    }
+    println!("\n{records} volumes in the catalog, medians of {CALLS} calls or more in ms");
+    for what in WHAT {
+        println!("{what:<36}{:>8.1}", times.median(what).unwrap());
+    }
+    crate::idle::print(driver, "with these in memory");
+}
+
+/// The same catalog over a connection of its own.
+fn another_host(lab: &Lab) -> Catalog {
     let mut access = Access::new(lab.conf(), "docker");
     access.keyring = Some(lab.keyring());
-    let cluster = Arc::new(RadosCluster::new(access));
-    let catalog = Catalog::new(cluster, Location::new("rbd", "docker"));
+    Catalog::new(Arc::new(RadosCluster::new(access)), Location::new("rbd", "docker"))
+}
+
+fn fill(catalog: &Catalog, records: u32) {
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let catalog = &catalog;
             scope.spawn(move || {
                 for n in (writer..records).step_by(WRITERS as usize) {
                     catalog.insert(&name(n), &record(n)).expect("inserted");
@@ -30,33 +65,26 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
             });
         }
     });
-    // Writing them has kept the cluster busy: not what is to be measured.
-    let listed = || {
-        let reply = driver.call("VolumeDriver.List", &json!({}));
-        reply.is_ok_and(|reply| {
-            reply.json["Volumes"].as_array().map(Vec::len) == Some(records as usize)
-        })
-    };
-    assert!(crate::daemon::within(std::time::Duration::from_secs(60), listed), "all are listed");
-    let mut times = Times::default();
-    for n in 0..CALLS {
-        times.take("get", || call(driver, "Get", &json!({"Name": name(n * 97).as_str()})));
-        // A change before each, so that no list is answered from what the last one read.
-        let entry = catalog.get(&name(n)).expect("read").expect("there");
-        let touched = Record {
-            used: Some(docker_volume_ceph::volume::ByteSize(u64::from(n))),
-            ..entry.record.clone()
-        };
-        catalog.replace(&name(n), &entry, &touched).expect("replaced");
-        let listed = times.take("list after a change", || call(driver, "List", &json!({})));
-        assert_eq!(listed["Volumes"].as_array().map(Vec::len), Some(records as usize));
-        times.take("list unchanged", || call(driver, "List", &json!({})));
-    }
-    println!("\n{records} volumes in the catalog, medians in ms");
-    for what in ["get", "list unchanged", "list after a change"] {
-        println!("{what:<22}{:>8.1}", times.median(what).unwrap());
-    }
-    crate::idle::print(driver, "with these in memory");
+}
+
+/// A change of one record, as an unmount on another host makes it.
+fn change(catalog: &Catalog, n: u32) {
+    let entry = catalog.get(&name(n)).expect("read").expect("there");
+    let touched = Record { used: Some(ByteSize(u64::from(n))), ..entry.record.clone() };
+    catalog.replace(&name(n), &entry, &touched).expect("replaced");
+}
+
+/// The answer to `List`, all of it. Parsing a megabyte is the client's own time.
+fn list(driver: &Daemon) -> String {
+    let socket = driver.folder().join("ceph.sock");
+    let mut answer = String::new();
+    let mut stream = crate::daemon::send(&socket, "VolumeDriver.List", "{}").expect("sent");
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+fn name(n: u32) -> VolumeName {
+    format!("many-{n}").parse().unwrap()
 }
 
 fn record(n: u32) -> Record {

@@ -46,13 +46,29 @@ pub(crate) fn setting(name: &str, default: u32) -> u32 {
 }
 
 fn main() {
+    let parts = parts();
     let lab = daemon::Lab::of_environment();
-    let volumes = setting("DOCKER_CEPH_BENCH_VOLUMES", 20);
     let mut driver = daemon::Daemon::new(&lab);
     driver.start();
-    idle::report(&driver);
-    control::report(&lab, &driver, volumes);
-    data::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
-    catalog::report(&lab, &driver, 10_000);
+    if parts.contains(&"control") {
+        let volumes = setting("DOCKER_CEPH_BENCH_VOLUMES", 20);
+        idle::report(&driver);
+        control::report(&lab, &driver, volumes);
+    }
+    if parts.contains(&"data") {
+        data::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
+    }
+    if parts.contains(&"catalog") {
+        catalog::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_RECORDS", 10_000));
+    }
     driver.stop();
+}
+
+/// What is to be measured: one part, or all.
+fn parts() -> Vec<&'static str> {
+    let wanted = std::env::var("DOCKER_CEPH_BENCH_PART").unwrap_or_default();
+    let all = ["control", "data", "catalog"];
+    let parts: Vec<_> = all.into_iter().filter(|p| wanted.is_empty() || wanted == *p).collect();
+    assert!(!parts.is_empty(), "there is no part {wanted:?} of the bench, only {all:?}");
+    parts
 }
