@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,15 +15,15 @@ const LONGEST_ID: usize = 256;
 /// A volume's name: a letter or digit, then letters, digits, `_`, `.` and `-`; 128 bytes at most.
 ///
 /// The rule is the engine's own for its `local` volumes. It keeps `/`, `..`, `@` and control
-/// characters out of image names and paths.
+/// characters out of image names and paths. A clone shares the text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct VolumeName(String);
+pub struct VolumeName(Arc<str>);
 
 /// Who uses a mount, as the engine says it: a hint (see `service::references`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct MountId(String);
+pub struct MountId(Arc<str>);
 
 /// A name or mount ID that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +82,7 @@ impl FromStr for VolumeName {
         let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if starts_well && text.chars().all(allowed) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         }
         Err(NameError::Character { what, text: text.to_owned() })
     }
@@ -94,7 +95,7 @@ impl FromStr for MountId {
         let what = "mount ID";
         check_length(what, text, LONGEST_ID)?;
         if text.chars().all(|c| c.is_ascii_graphic()) {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         }
         Err(NameError::Character { what, text: text.to_owned() })
     }
@@ -126,7 +127,7 @@ macro_rules! text_conversions {
 
         impl From<$name> for String {
             fn from(name: $name) -> String {
-                name.0
+                (*name.0).to_owned()
             }
         }
     )+};
