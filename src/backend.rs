@@ -102,8 +102,8 @@ pub trait Provisioning: Send + Sync {
     /// Grows the stored thing.
     fn resize(&self, location: &ImageSpec, size: ByteSize) -> Result<()>;
 
-    /// Bytes that can still be stored where it lies.
-    fn room(&self, location: &ImageSpec) -> Result<PoolUsage>;
+    /// Bytes that can still be stored in a pool.
+    fn room(&self, pool: &str) -> Result<PoolUsage>;
 
     /// Every place that this client can see: pools and their namespaces.
     fn places(&self) -> Result<Vec<Location>>;

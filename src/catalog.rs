@@ -10,10 +10,11 @@
 //! this write that did it.
 
 mod fences;
+mod records;
 
 pub use fences::{Fence, Fences};
+pub use records::{Records, Stored};
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::ceph::{Cluster, ClusterError, Swap};
@@ -33,9 +34,6 @@ pub struct Entry {
     /// The bytes that the next compare-and-set expects.
     bytes: Vec<u8>,
 }
-
-/// All records at one time.
-pub type Records = BTreeMap<VolumeName, Entry>;
 
 /// Why the catalog could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -90,7 +88,8 @@ impl Catalog {
         bytes.map(Entry::read).transpose()
     }
 
-    /// All records. One read where nothing has changed, else one more for each thousand.
+    /// All records. One read where nothing has changed, else one more for each thousand; parsed
+    /// are only those that changed.
     ///
     /// A record that cannot be read is left out, and logged: it must not hide the others.
     ///
@@ -102,30 +101,39 @@ impl Catalog {
         if version == seen.0 {
             return Ok(seen.1);
         }
-        let records = Arc::new(self.read_all()?);
+        let records = Arc::new(self.read_all(&seen.1)?);
         // Read before the pages: a change in between only means one read too many next time.
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (version, records.clone());
         Ok(records)
     }
 
-    fn read_all(&self) -> Result<Records> {
-        let mut records = Records::new();
+    fn read_all(&self, before: &Records) -> Result<Records> {
+        let mut records = Vec::with_capacity(before.len());
+        // Both are in the order of their keys.
+        let mut old = before.iter().peekable();
         let mut after = String::new();
         loop {
             let page = self.cluster.omap_page(&self.home, CATALOG_OBJECT, &after, PAGE)?;
-            let Some((last, _)) = page.entries.last() else { return Ok(records) };
+            let Some((last, _)) = page.entries.last() else { break };
             after.clone_from(last);
             for (key, bytes) in page.entries {
-                match (key.parse(), Entry::read(bytes)) {
-                    (Ok(name), Ok(entry)) => drop(records.insert(name, entry)),
+                while old.next_if(|(name, _)| name.as_str() < key.as_str()).is_some() {}
+                let same = old.next_if(|(name, stored)| name.as_str() == key && stored.is(&bytes));
+                if let Some((name, stored)) = same {
+                    records.push((name.clone(), Arc::clone(stored)));
+                    continue;
+                }
+                match (key.parse(), Stored::read(bytes)) {
+                    (Ok(name), Ok(stored)) => records.push((name, Arc::new(stored))),
                     (Err(error), _) => tracing::warn!(key, %error, "catalog key passed over"),
                     (_, Err(error)) => tracing::warn!(key, %error, "catalog record passed over"),
                 }
             }
             if !page.more {
-                return Ok(records);
+                break;
             }
         }
+        Ok(records.into_iter().collect())
     }
 
     /// Writes the first record of a name.
@@ -187,17 +195,13 @@ impl Catalog {
             self.refuse_newer(old)?;
         }
         let key = name.as_str();
-        let bytes = serde_json::to_vec(record)
-            .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
-        match self.compare_and_set(key, old.map(|old| &old.bytes[..]), Some(&bytes))? {
-            Swap::Swapped => Ok(Entry { record: record.clone(), bytes }),
-            Swap::Changed => {
-                let now = self.cluster.omap_get(&self.home, CATALOG_OBJECT, key)?;
-                if now.as_ref() == Some(&bytes) {
-                    return Ok(Entry { record: record.clone(), bytes });
-                }
-                Err(CatalogError::Changed)
-            }
+        let new = Entry::of(record.clone())?;
+        match self.compare_and_set(key, old.map(|old| &old.bytes[..]), Some(&new.bytes))? {
+            Swap::Swapped => Ok(new),
+            Swap::Changed => match self.cluster.omap_get(&self.home, CATALOG_OBJECT, key)? {
+                Some(now) if now == new.bytes => Ok(new),
+                _ => Err(CatalogError::Changed),
+            },
         }
     }
 
@@ -221,6 +225,13 @@ impl Catalog {
 impl Entry {
     fn read(bytes: Vec<u8>) -> Result<Self> {
         let record = serde_json::from_slice(&bytes)
+            .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
+        Ok(Self { record, bytes })
+    }
+
+    /// The entry that a record makes.
+    fn of(record: Record) -> Result<Self> {
+        let bytes = serde_json::to_vec(&record)
             .map_err(|error| CatalogError::Unreadable(error.to_string()))?;
         Ok(Self { record, bytes })
     }

@@ -193,8 +193,11 @@ impl Service {
 
     /// What containers see of a volume: always the same path.
     fn mountpoint(&self, name: &VolumeName, folder: &str) -> PathBuf {
-        let target = self.target(name);
-        if folder.is_empty() { target } else { target.join(folder) }
+        let mut path = self.target(name);
+        if !folder.is_empty() {
+            path.push(folder);
+        }
+        path
     }
 
     fn lock(&self, verb: Verb<'_>) -> Result<NameGuard<'_>> {
@@ -222,7 +225,7 @@ impl Service {
     /// The record of a volume that has to be there.
     fn entry(&self, verb: Verb<'_>) -> Result<Entry> {
         let entry = self.catalog.get(verb.name).map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
+        self.known.note(verb.name, entry.as_ref());
         entry.ok_or_else(|| {
             let missing = verb.error(ErrorKind::NotFound, "no such volume");
             if !self.known.is_vouched_for(verb.name) {

@@ -135,7 +135,7 @@ impl FromIterator<Listed> for ListAnswer {
     fn from_iter<I: IntoIterator<Item = Listed>>(listed: I) -> Self {
         let entry = |listed: Listed| ListedVolume {
             name: listed.name.into(),
-            mountpoint: listed.mountpoint.display().to_string(),
+            mountpoint: listed.mountpoint.to_string_lossy().into_owned(),
         };
         Self { volumes: listed.into_iter().map(entry).collect(), err: "" }
     }

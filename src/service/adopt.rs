@@ -63,8 +63,9 @@ impl Service {
     /// Two volumes over one image would be two writers that know nothing of each other.
     fn refuse_second_volume(&self, verb: Verb<'_>, image: &ImageSpec) -> Result<()> {
         let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
-        let other = records.iter().find(|(name, entry)| {
-            *name != verb.name && entry.record.location == *image && !entry.record.is_read_only()
+        let other = records.iter().filter(|(name, _)| *name != verb.name).find(|(_, stored)| {
+            let record = stored.entry().record;
+            record.location == *image && !record.is_read_only()
         });
         match other {
             None => Ok(()),
@@ -231,8 +232,8 @@ impl Service {
                 self.rebuild_one(&image.location, image.description.as_deref(), &mut rebuilt)?;
             }
         }
-        for (name, entry) in records.iter() {
-            if matches!(self.backend.info(&entry.record.location), Err(BackendError::Cluster(error))
+        for (name, stored) in records.iter() {
+            if matches!(self.backend.info(&stored.entry().record.location), Err(BackendError::Cluster(error))
                 if error.kind == ClusterErrorKind::NotFound)
             {
                 rebuilt.without_image.push(name.to_string());

@@ -198,7 +198,7 @@ impl Service {
             })
         });
         let entry = dropped.map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, entry.as_ref().map(|entry| &entry.record));
+        self.known.note(verb.name, entry.as_ref());
         Ok(())
     }
 }

@@ -15,7 +15,7 @@
 //! then on answers come from memory at once, while a single thread asks the cluster until it
 //! answers again, so that an outage costs one thread however many calls come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -25,7 +25,7 @@ use std::{fs, io, thread};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Catalog, CatalogError, Records};
+use crate::catalog::{Catalog, CatalogError, Entry, Records};
 use crate::durable;
 use crate::volume::{Record, VolumeName};
 
@@ -39,7 +39,8 @@ const PROBE_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Known {
     catalog: Arc<Catalog>,
-    path: PathBuf,
+    /// Held while the file is written, so that the newest content is written last.
+    path: Mutex<PathBuf>,
     seen: Mutex<Seen>,
     away: Arc<AtomicBool>,
 }
@@ -48,10 +49,12 @@ pub(super) struct Known {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Away;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Seen {
     as_of: Option<Timestamp>,
-    records: BTreeMap<VolumeName, Record>,
+    /// The catalog's own list where nothing was noted since; else a copy that shares its records.
+    #[serde(with = "shared")]
+    records: Arc<Records>,
     /// Names of which `Get` has said, while the cluster was away, that they may exist.
     #[serde(default)]
     vouched: BTreeSet<VolumeName>,
@@ -75,7 +78,7 @@ impl Known {
             }
             Err(_) => Seen::default(),
         };
-        Ok(Self { catalog, path, seen: Mutex::new(seen), away: Arc::default() })
+        Ok(Self { catalog, path: Mutex::new(path), seen: Mutex::new(seen), away: Arc::default() })
     }
 
     /// Is the cluster away, as far as is known?
@@ -87,39 +90,37 @@ impl Known {
     pub(super) fn get(&self, name: &VolumeName) -> Result<Option<Record>, Away> {
         let asked = name.clone();
         let entry = self.ask(move |catalog| catalog.get(&asked))?;
-        let record = entry.map(|entry| entry.record);
-        self.note(name, record.as_ref());
-        Ok(record)
+        self.note(name, entry.as_ref());
+        Ok(entry.map(|entry| entry.record))
     }
 
     /// All records, from the cluster.
     pub(super) fn list(&self) -> Result<Arc<Records>, Away> {
         let records = self.ask(Catalog::list)?;
         let mut seen = self.lock();
-        let changed = records.len() != seen.records.len()
-            || records.iter().any(|(name, entry)| seen.records.get(name) != Some(&entry.record));
-        if changed {
-            let copy = |(name, entry): (&VolumeName, &crate::catalog::Entry)| {
-                (name.clone(), entry.record.clone())
-            };
-            seen.records = records.iter().map(copy).collect();
-            seen.dirty = true;
-        }
+        // What is shared is not compared, and so this is quick.
+        seen.dirty |= seen.records != records;
+        seen.records = Arc::clone(&records);
         seen.as_of = Some(Timestamp::now());
         Ok(records)
     }
 
     /// Takes note of a record as the cluster was just seen to have it.
-    pub(super) fn note(&self, name: &VolumeName, record: Option<&Record>) {
+    pub(super) fn note(&self, name: &VolumeName, entry: Option<&Entry>) {
         let mut seen = self.lock();
-        if seen.records.get(name) != record {
-            match record {
-                Some(record) => drop(seen.records.insert(name.clone(), record.clone())),
-                None => drop(seen.records.remove(name)),
+        let same = match (seen.records.get(name), entry) {
+            (Some(stored), Some(entry)) => stored.is_of(entry),
+            (stored, entry) => stored.is_none() && entry.is_none(),
+        };
+        if !same {
+            let records = Arc::make_mut(&mut seen.records);
+            match entry {
+                Some(entry) => drop(records.insert(name.clone(), Arc::new(entry.clone().into()))),
+                None => drop(records.remove(name)),
             }
             seen.dirty = true;
         }
-        if record.is_some() && seen.vouched.remove(name) {
+        if entry.is_some() && seen.vouched.remove(name) {
             seen.dirty = true;
         }
         seen.as_of = Some(Timestamp::now());
@@ -128,14 +129,14 @@ impl Known {
     /// The last known record of a name, and when it was known.
     pub(super) fn last(&self, name: &VolumeName) -> Option<(Record, Timestamp)> {
         let seen = self.lock();
-        let record = seen.records.get(name)?.clone();
+        let record = seen.records.get(name)?.entry().record;
         Some((record, seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH)))
     }
 
     /// All last known records, and when they were known.
-    pub(super) fn last_all(&self) -> (BTreeMap<VolumeName, Record>, Timestamp) {
+    pub(super) fn last_all(&self) -> (Arc<Records>, Timestamp) {
         let seen = self.lock();
-        (seen.records.clone(), seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH))
+        (Arc::clone(&seen.records), seen.as_of.unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
     /// Vouches for a name, on disk before the engine hears of it.
@@ -164,14 +165,18 @@ impl Known {
 
     /// Writes to disk what is not there yet.
     pub(super) fn flush(&self) -> io::Result<()> {
+        let path = self.path.lock().unwrap_or_else(PoisonError::into_inner);
         let mut seen = self.lock();
         if !seen.dirty {
             return Ok(());
         }
         seen.dirty = false;
-        let bytes = serde_json::to_vec(&*seen)?;
+        // A copy, so that no answer waits for the disk.
+        let copy = seen.clone();
         drop(seen);
-        durable::replace(&self.path, &bytes).inspect_err(|_| self.lock().dirty = true)
+        let written = serde_json::to_vec(&copy).map_err(io::Error::from);
+        let written = written.and_then(|bytes| durable::replace(&path, &bytes));
+        written.inspect_err(|_| self.lock().dirty = true)
     }
 
     fn ask<T: Send + 'static>(
@@ -233,5 +238,58 @@ impl Known {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shared records on disk: a map from names to records, as in the catalog.
+mod shared {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::catalog::{Records, Stored};
+    use crate::volume::VolumeName;
+
+    pub(super) fn serialize<S: Serializer>(
+        records: &Records,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(records.iter().map(|(name, stored)| (name, &**stored)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<Records>, D::Error> {
+        let records = BTreeMap::<VolumeName, Stored>::deserialize(deserializer)?;
+        Ok(Arc::new(records.into_iter().map(|(name, stored)| (name, Arc::new(stored))).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const ON_DISK: &str = r#"{
+        "as_of": "2026-11-21T12:00:00Z",
+        "records": {"a": {
+            "version": 7, "kind": "rbd", "size": 1073741824, "state": "removing", "colour": "blue",
+            "location": {"pool": "rbd", "namespace": "docker", "image": "a"},
+            "options": {"size": "1073741824B"}, "created": "2026-11-21T12:00:00Z",
+            "formatted": true, "adopted": false, "folder": "_data"
+        }},
+        "vouched": ["b"]
+    }"#;
+
+    #[test]
+    fn what_is_on_disk_is_read_and_written_back_as_it_was() {
+        let seen: Seen = serde_json::from_str(ON_DISK).expect("readable");
+        let stored = seen.records.values().next().expect("one");
+        assert_eq!(stored.state, crate::volume::RecordState::Removing);
+        assert_eq!(stored.entry().record.version, 7);
+        let again = serde_json::to_value(&seen).expect("writable");
+        assert_eq!(again, serde_json::from_str::<Value>(ON_DISK).expect("JSON"));
     }
 }

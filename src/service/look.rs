@@ -1,6 +1,7 @@
 //! What is told of volumes. Nothing here changes anything.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,7 @@ use super::{
     Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
     VolumeView, Who,
 };
+use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
 use crate::volume::{ByteSize, Claim, MapperKind, Record, RecordState, VolumeName};
@@ -80,37 +82,28 @@ impl Service {
 
     /// Docker's List. Answers within 2 s, whatever the cluster does.
     pub fn list(&self) -> Vec<Listed> {
-        let listed = |(name, record): (&VolumeName, &Record)| {
-            (record.state != RecordState::Removing).then(|| Listed {
-                name: name.clone(),
-                mountpoint: self.mountpoint(name, &record.folder),
-            })
+        let records = self.known.list().unwrap_or_else(|_| self.known.last_all().0);
+        let listed = |(name, stored): (&VolumeName, &Arc<Stored>)| Listed {
+            name: name.clone(),
+            mountpoint: self.mountpoint(name, &stored.folder),
         };
-        match self.known.list() {
-            Ok(records) => records
-                .iter()
-                .map(|(name, entry)| (name, &entry.record))
-                .filter_map(listed)
-                .collect(),
-            Err(_) => self.known.last_all().0.iter().filter_map(listed).collect(),
-        }
+        let shown = records.iter().filter(|(_, stored)| stored.state != RecordState::Removing);
+        shown.map(listed).collect()
     }
 
     /// Every volume with all that `Get` tells of it, half-made and half-removed ones included.
     pub fn volumes(&self) -> Vec<VolumeView> {
-        match self.known.list() {
-            Ok(records) => {
-                let view = |(name, entry): (&VolumeName, &crate::catalog::Entry)| {
-                    self.view(name, &entry.record, None)
-                };
-                records.iter().map(view).collect()
-            }
+        let (records, as_of) = match self.known.list() {
+            Ok(records) => (records, None),
             Err(_) => {
                 let (records, as_of) = self.known.last_all();
-                let view = |(name, record)| self.view(name, record, Some(as_of));
-                records.iter().map(view).collect()
+                (records, Some(as_of))
             }
-        }
+        };
+        let view = |(name, stored): (&VolumeName, &Arc<Stored>)| {
+            self.view(name, &stored.entry().record, as_of)
+        };
+        records.iter().map(view).collect()
     }
 
     /// All that is known of one volume, from the image itself.
@@ -263,11 +256,11 @@ impl Service {
 
     fn check_records(&self) -> Vec<Finding> {
         let Ok(records) = self.known.list() else { return Vec::new() };
-        let half_done = records.iter().filter(|(_, e)| e.record.state != RecordState::Ready);
-        let finding = |(name, entry): (&VolumeName, &crate::catalog::Entry)| Finding {
+        let half_done = records.iter().filter(|(_, stored)| stored.state != RecordState::Ready);
+        let finding = |(name, stored): (&VolumeName, &Arc<Stored>)| Finding {
             check: format!("volume {name}"),
             verdict: Verdict::Warning,
-            detail: format!("its record says {}", entry.record.state.as_str()),
+            detail: format!("its record says {}", stored.state.as_str()),
             advice: Some("it is finished or undone by the next call, or in a while".to_owned()),
         };
         half_done.map(finding).collect()

@@ -139,7 +139,7 @@ impl Service {
             .update(verb.name, change)
             .map_err(|error: CatalogError| self.failed(verb, error))?
             .ok_or_else(|| verb.error(ErrorKind::NotFound, "the volume was removed meanwhile"))?;
-        self.known.note(verb.name, Some(&entry.record));
+        self.known.note(verb.name, Some(&entry));
         Ok(entry.record)
     }
 }

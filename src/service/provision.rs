@@ -122,7 +122,7 @@ impl Service {
             Err(CatalogError::Changed) => Err(Insert::Taken),
             Err(error) => Err(Insert::Failed(self.failed(verb, error))),
             Ok(entry) => {
-                self.known.note(verb.name, Some(record));
+                self.known.note(verb.name, Some(&entry));
                 Ok(entry)
             }
         }
@@ -143,7 +143,7 @@ impl Service {
         self.describe(verb, &record)?;
         let ready = self.catalog.replace(verb.name, &entry, &record);
         let entry = ready.map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, Some(&record));
+        self.known.note(verb.name, Some(&entry));
         Ok(entry)
     }
 
@@ -258,7 +258,7 @@ impl Service {
         removing.options.insert("on-remove".to_owned(), policy.to_string());
         let marked = self.catalog.replace(verb.name, entry, &removing);
         let marked = marked.map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, Some(&removing));
+        self.known.note(verb.name, Some(&marked));
         self.finish_remove(verb, &marked).map_err(|error| {
             self.revert_remove(verb, &marked, &entry.record);
             match self.refuse_used(verb, &entry.record) {
@@ -338,9 +338,9 @@ impl Service {
     fn revert_remove(&self, verb: Verb<'_>, marked: &Entry, before: &Record) {
         // Where the image is gone, or in doubt, the record stays `removing`, and is finished later.
         if self.backend.info(&before.location).is_ok()
-            && self.catalog.replace(verb.name, marked, before).is_ok()
+            && let Ok(entry) = self.catalog.replace(verb.name, marked, before)
         {
-            self.known.note(verb.name, Some(before));
+            self.known.note(verb.name, Some(&entry));
         }
     }
 

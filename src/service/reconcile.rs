@@ -4,7 +4,7 @@
 //! killed. Nothing of that may need a person. The reconciler takes each volume's lock only if it
 //! is free, so it never delays a request, and what it cannot do now it does the next time.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -176,17 +176,10 @@ impl Service {
 
     fn refresh_rooms(&self) {
         let Ok(records) = self.known.list() else { return };
-        let mut places = BTreeMap::new();
-        for entry in records.values() {
-            let mut location = entry.record.location.clone();
-            if let Some(pool) = entry.record.options.get("data-pool") {
-                location.location.pool.clone_from(pool);
-            }
-            places.insert(location.location.pool.clone(), location);
-        }
-        for (pool, location) in places {
-            match self.backend.room(&location) {
-                Ok(room) => drop(self.observed().rooms.insert(pool, room)),
+        let pools: BTreeSet<&str> = records.values().map(|stored| &*stored.pool).collect();
+        for pool in pools {
+            match self.backend.room(pool) {
+                Ok(room) => drop(self.observed().rooms.insert(pool.to_owned(), room)),
                 Err(error) => tracing::debug!(pool, %error, "room in the pool not read"),
             }
         }
@@ -207,13 +200,17 @@ impl Service {
             return;
         }
         let Ok(records) = self.known.list() else { return };
-        for (name, entry) in records.iter() {
+        for (name, stored) in records.iter() {
+            if stored.state == RecordState::Ready {
+                continue;
+            }
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
+            let entry = stored.entry();
             let done = match entry.record.state {
                 RecordState::Ready => continue,
-                RecordState::Removing => self.take_over_remove(verb, entry),
-                RecordState::Creating => self.settle_create(verb, entry),
+                RecordState::Removing => self.take_over_remove(verb, &entry),
+                RecordState::Creating => self.settle_create(verb, &entry),
             };
             match done {
                 Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),

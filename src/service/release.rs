@@ -71,8 +71,8 @@ impl Service {
         self.fence(verb, &entry.record, &addresses)?;
         let free = Record { claim: None, ..entry.record.clone() };
         let replaced = self.catalog.replace(verb.name, entry, &free);
-        replaced.map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, Some(&free));
+        let entry = replaced.map_err(|error| self.failed(verb, error))?;
+        self.known.note(verb.name, Some(&entry));
         Ok(Released::Fenced { addresses })
     }
 

@@ -11,6 +11,7 @@
 //! `DOCKER_CEPH_REPEATS` multiplies the cases. What proptest finds is printed as the shortest
 //! sequence; it becomes a test of its own here, not a line in a file of seeds.
 
+mod catalog;
 mod faults;
 mod meanwhile;
 mod reference;

@@ -87,8 +87,8 @@ impl Provisioning for RbdBackend {
         Ok(self.cluster.image_resize(location, size)?)
     }
 
-    fn room(&self, location: &ImageSpec) -> Result<PoolUsage> {
-        Ok(self.cluster.pool_usage(&location.location.pool)?)
+    fn room(&self, pool: &str) -> Result<PoolUsage> {
+        Ok(self.cluster.pool_usage(pool)?)
     }
 
     fn places(&self) -> Result<Vec<Location>> {
