@@ -53,7 +53,7 @@ spawn() { # FILE LOG COMMAND…
       [ "$descriptor" -le 2 ] || [ "$descriptor" = 255 ] || eval "exec $descriptor>&-"
     done
     exec setsid "$@"
-  ) > "$log" 2>&1 < /dev/null &
+  ) >> "$log" 2>&1 < /dev/null &
   record "$file" $! || { tail -n 5 "$log" >&2; fail "$1 ended at once, see $log"; }
   disown $!
 }
@@ -165,4 +165,14 @@ release_devices() { # DIR PATTERN UMOUNT_FLAG [ENTER…]
 # that is in use cannot be removed, so another daemon's stays.
 drop_driver_group() {
   find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name docker-volume-ceph -exec rmdir {} + 2> /dev/null || true
+}
+
+# A containerd without what no test uses, most of which would complain of what it does not find.
+containerd_conf() {
+  cat <<'CONF'
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
+  "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.nri.v1.nri",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
+CONF
 }
