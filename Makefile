@@ -1,21 +1,28 @@
 # docker-volume-ceph: `make` says what there is to do.
 
-# A tier (unit, doc, protocol, model, loop, ceph, engine) or a part of a test's name.
+# A tier (unit, doc, protocol, model, loop, ceph, engine, hosts) or a part of a test's name.
 T ?=
 
 # A part of the benchmark: control, data or catalog.
 B ?=
 
-.PHONY: help try stop test check bench soak
+.PHONY: help try stop lab lab-stop test check bench soak
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 try: ## a Ceph cluster, a Docker engine and the driver, running on this machine: see a volume follow a container
 	@tests/lab/try
 
-stop: ## end what `make try` started, and leave nothing behind
+stop: ## end what `make try` and `make lab` started, and leave nothing behind
+	@tests/lab/hosts stop
 	@tests/lab/stop
+
+lab: ## two virtual hosts with a kernel, a Docker engine and the driver each: cut, freeze and kill them
+	@tests/lab/lab
+
+lab-stop: ## end what `make lab` started, and leave nothing behind
+	@tests/lab/hosts stop
 
 check: ## formatting, clippy, documentation, shell scripts, licences
 	@tests/lab/packages build check

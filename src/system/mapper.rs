@@ -8,15 +8,20 @@ mod cut;
 mod fuse;
 mod krbd;
 mod nbd;
+mod numbered;
 mod record;
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::kernel::Call;
+use krbd::Krbd;
+use nbd::Nbd;
+use numbered::Numbered;
+
+use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
 use super::{
-    DeviceNumber, Holder, MapRequest, MappedDevice, MapperSupport, Mappers, Result,
+    DeviceNumber, Holder, MapRequest, MappedDevice, MapperSupport, Mappers, ProcessId, Result,
     SystemErrorKind, holders,
 };
 use crate::deadline::Deadline;
@@ -33,8 +38,8 @@ type KindResult<T> = std::result::Result<T, SystemErrorKind>;
 impl Mappers for LinuxSystem {
     fn supported(&self) -> Vec<MapperSupport> {
         let missing = |mapper| match mapper {
-            MapperKind::Krbd => self.krbd_missing(),
-            MapperKind::Nbd => self.nbd_missing(),
+            MapperKind::Krbd => Krbd(self).missing(),
+            MapperKind::Nbd => Nbd(self).missing(),
             MapperKind::Fuse => self.fuse_missing(),
         };
         let all = MapperKind::ALL.iter().copied();
@@ -50,8 +55,8 @@ impl Mappers for LinuxSystem {
 
     fn map(&self, request: &MapRequest, deadline: &Deadline) -> Result<MappedDevice> {
         let mapped = match request.mapper {
-            MapperKind::Krbd => self.map_krbd(request, deadline),
-            MapperKind::Nbd => self.map_nbd(request, deadline),
+            MapperKind::Krbd => Krbd(self).map(request, deadline),
+            MapperKind::Nbd => Nbd(self).map(request, deadline),
             MapperKind::Fuse => self.map_fuse(request, deadline),
         };
         let step = || format!("map {} by {}", request.image, request.mapper);
@@ -60,8 +65,8 @@ impl Mappers for LinuxSystem {
 
     fn unmap(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
         let unmapped = match device.mapper {
-            MapperKind::Krbd => self.unmap_krbd(device, deadline),
-            MapperKind::Nbd => self.unmap_nbd(device, deadline),
+            MapperKind::Krbd => Krbd(self).unmap(device, deadline),
+            MapperKind::Nbd => Nbd(self).unmap(device, deadline),
             MapperKind::Fuse => self.unmap_fuse(device, deadline),
         };
         let step = || format!("unmap {} ({})", device.image, device.device.display());
@@ -70,8 +75,8 @@ impl Mappers for LinuxSystem {
 
     fn mapped(&self) -> Result<Vec<MappedDevice>> {
         let all = || -> KindResult<Vec<MappedDevice>> {
-            let mut all = self.mapped_krbd()?;
-            all.extend(self.mapped_nbd()?);
+            let mut all = Krbd(self).mapped()?;
+            all.extend(Nbd(self).mapped()?);
             all.extend(self.mapped_fuse()?);
             Ok(all)
         };
@@ -90,7 +95,7 @@ impl Mappers for LinuxSystem {
 
     fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
         let refreshed = match device.mapper {
-            MapperKind::Krbd => self.refresh_krbd(device, deadline),
+            MapperKind::Krbd => Krbd(self).refresh(device, deadline),
             // rbd-nbd watches the image and sets the device's size itself.
             MapperKind::Nbd => Ok(()),
             MapperKind::Fuse => self.refresh_fuse(device, deadline),
@@ -116,9 +121,28 @@ impl LinuxSystem {
         if size > 0 { Ok(()) } else { Err(SystemErrorKind::Refused("its size is 0".to_owned())) }
     }
 
-    /// Who holds a device: mounts in any namespace, and devices on top of it.
-    fn device_holders(&self, number: DeviceNumber, device: &Path) -> Vec<Holder> {
-        let mut found = holders::find(number, Path::new("/nowhere")).unwrap_or_default();
+    /// Repeats what fails while somebody has the device open, for a moment; then says who it is.
+    /// An attempt answers whether it was done. The process that serves the device holds nothing.
+    fn until_free(
+        &self,
+        device: &Path,
+        server: Option<ProcessId>,
+        deadline: &Deadline,
+        mut attempt: impl FnMut() -> KindResult<bool>,
+    ) -> KindResult<()> {
+        let patience = deadline.at_most(BUSY);
+        while !attempt()? {
+            if !patience.wait(PAUSE) {
+                return Err(SystemErrorKind::Busy(self.device_holders(device, server)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who holds a device: mounts in any namespace, devices on top of it, and open files.
+    fn device_holders(&self, device: &Path, server: Option<ProcessId>) -> Vec<Holder> {
+        let mounts = number_of(device).map(|number| holders::find(number, Path::new("/nowhere")));
+        let mut found = mounts.and_then(std::result::Result::ok).unwrap_or_default();
         let name = device.file_name().unwrap_or_default();
         let above = Path::new("/sys/class/block").join(name).join("holders");
         let above = std::fs::read_dir(above).into_iter().flatten().flatten();
@@ -127,8 +151,19 @@ impl LinuxSystem {
             command: "a device on top of it".to_owned(),
             target: Path::new("/dev").join(entry.file_name()),
         }));
-        found.extend(holders::with_open_files(device));
+        let serves = |holder: &Holder| server.is_some_and(|server| server.pid == holder.pid);
+        let open = holders::with_open_files(device).into_iter();
+        found.extend(open.filter(|holder| !serves(holder)));
         found
+    }
+}
+
+/// `EBUSY` is no failure but a "not yet", as [`LinuxSystem::until_free`] wants it.
+fn unless_busy(result: KindResult<()>) -> KindResult<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(kind) if errno(&kind) == Some(libc::EBUSY) => Ok(false),
+        Err(kind) => Err(kind),
     }
 }
 

@@ -17,7 +17,7 @@ mod raw_calls;
 mod restart_policies;
 mod sharing;
 mod takeover;
-mod two_hosts;
+mod two_engines;
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ macro_rules! at_data {
         &["-v", &format!("{}:/data", $volume)]
     };
 }
-use at_data;
+pub(crate) use at_data;
 
 /// Writes a record after the other, each with its number and a checksum of it, and prints the
 /// number only once the record is on the disk. Ends when `/data/stop` is there.

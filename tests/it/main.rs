@@ -15,6 +15,7 @@ mod ceph_crash;
 mod ceph_mapper;
 mod cli;
 mod engine;
+mod hosts;
 mod log;
 mod loop_devices;
 mod model;

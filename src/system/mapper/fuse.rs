@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{BUSY, KindResult, PAUSE, file_name, is_read_only, missing, number_of};
+use super::{KindResult, file_name, is_read_only, missing, number_of, unless_busy};
 use crate::deadline::Deadline;
 use crate::system::command::{io, last_lines};
 use crate::system::kernel::{AttachedLoop, Call, Detach, backing_file, errno, path_in};
@@ -284,17 +284,7 @@ impl LinuxSystem {
     fn detach_loop(&self, device: &Path, deadline: &Deadline) -> KindResult<()> {
         let Some(file) = backing_file(device) else { return Ok(()) };
         let call = Call::DetachLoop { device: device.to_owned(), file };
-        let patience = deadline.at_most(BUSY);
-        loop {
-            match self.kernel().call(&call, deadline) {
-                Err(kind) if errno(&kind) == Some(libc::EBUSY) => {}
-                result => return result,
-            }
-            if !patience.wait(PAUSE) {
-                let number = number_of(device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
-                return Err(SystemErrorKind::Busy(self.device_holders(number, device)));
-            }
-        }
+        self.until_free(device, None, deadline, || unless_busy(self.kernel().call(&call, deadline)))
     }
 
     pub(super) fn mapped_fuse(&self) -> KindResult<Vec<MappedDevice>> {

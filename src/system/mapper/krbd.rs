@@ -1,4 +1,4 @@
-//! The kernel's own RBD client, by `rbd device map` and sysfs.
+//! The kernel's own RBD client: mapped by `rbd device map`, found and unmapped by sysfs.
 //!
 //! Every map has `exclusive` (or else the lock goes back and forth between two writing hosts),
 //! `noshare` (or else two maps share a client, and fencing one fences both) and `noudev` (or else
@@ -6,22 +6,24 @@
 //! by the links below `/dev/rbd`, which are udev's.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::numbered::{Numbered, name_of};
 use super::record::{Record, Records};
-use super::{BUSY, KindResult, PAUSE, has_module, is_read_only, missing, number_of};
+use super::{KindResult, has_module, is_read_only, missing, number_of, unless_busy};
 use crate::deadline::Deadline;
 use crate::system::command::io;
-use crate::system::kernel::Call;
+use crate::system::kernel::{Call, errno};
 use crate::system::linux::LinuxSystem;
-use crate::system::{DeviceNumber, MapRequest, MappedDevice, SystemErrorKind};
+use crate::system::{DeviceNumber, MapRequest, MappedDevice, System, SystemErrorKind};
 use crate::volume::{ImageSpec, Location, MapperKind};
 
 /// The kernel's RBD in sysfs.
 pub(super) const BUS: &str = "/sys/bus/rbd";
 const DEVICES: &str = "/sys/bus/rbd/devices";
-/// How long an undo may take when the deadline of what it undoes is over.
-const UNDO: Duration = Duration::from_secs(10);
+/// Where a device is taken away by its number. The first is there, and the only one that works,
+/// unless the module was loaded with `single_major=0`.
+const REMOVE_SINGLE_MAJOR: &str = "/sys/bus/rbd/remove_single_major";
+const REMOVE: &str = "/sys/bus/rbd/remove";
 
 /// A feature's bit, its name, and the kernel that first carries it.
 const FEATURES: &[(u64, &str, (u32, u32))] = &[
@@ -124,155 +126,99 @@ fn map_arguments(request: &MapRequest) -> Vec<String> {
     args
 }
 
-impl LinuxSystem {
-    pub(super) fn krbd_missing(&self) -> Option<String> {
+/// The mapper, on this host.
+#[derive(Debug)]
+pub(super) struct Krbd<'a>(pub(super) &'a LinuxSystem);
+
+impl Krbd<'_> {
+    pub(super) fn missing(&self) -> Option<String> {
         let absent = !has_module("rbd");
         let kernel = absent.then(|| {
             "the kernel module rbd is missing; install a kernel that has it (Debian's \
              linux-image-amd64, not -cloud-) or use the mapper nbd or fuse"
                 .to_owned()
         });
-        missing(self, &["rbd"], kernel)
+        missing(self.0, &["rbd"], kernel)
     }
 
-    fn krbd_records(&self) -> Records {
-        let folder = self.settings().state_folder.join("krbd");
-        Records::of(folder, &crate::system::System::host(self).boot_id)
+    /// The kernel watches the image and sees the size by itself; this makes sure of it.
+    pub(super) fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
+        let path = Path::new(DEVICES).join(number(device)).join("refresh");
+        self.0.kernel().call(&Call::WriteSysfs { path, text: "1".to_owned() }, deadline)
     }
 
-    pub(super) fn map_krbd(
-        &self,
-        request: &MapRequest,
-        deadline: &Deadline,
-    ) -> KindResult<MappedDevice> {
-        if !Path::new(DEVICES).is_dir() {
-            self.programs().find("modprobe")?.arg("rbd").run(deadline)?;
+    fn record(&self, seen: &Seen) -> Record {
+        Record {
+            boot_id: self.0.host().boot_id.clone(),
+            image: seen.image.clone(),
+            client: Some(seen.client_id.clone()),
+            process: None,
         }
-        let records = self.krbd_records();
-        let before = self.krbd_of(&request.image)?;
-        let intent = records.begin(&request.image, before.clone())?;
-        let mapped = self.map_new_krbd(request, &before, deadline);
-        if mapped.is_err() {
-            self.undo_krbd(request, &before, &deadline.for_undo(UNDO));
-        }
-        Records::done(&intent);
-        mapped
+    }
+}
+
+impl Numbered for Krbd<'_> {
+    fn records(&self) -> Records {
+        Records::of(self.0.settings().state_folder.join("krbd"), &self.0.host().boot_id)
     }
 
-    fn map_new_krbd(
+    fn all(&self) -> KindResult<Vec<(MappedDevice, Record)>> {
+        let all = devices(Path::new(DEVICES))?.into_iter();
+        Ok(all.map(|seen| (mapped(&seen), self.record(&seen))).collect())
+    }
+
+    fn map_new(
         &self,
         request: &MapRequest,
         before: &[String],
         deadline: &Deadline,
     ) -> KindResult<MappedDevice> {
-        let rbd = self.programs().find("rbd")?.args(self.ceph_args());
+        if !Path::new(DEVICES).is_dir() {
+            self.0.programs().find("modprobe")?.arg("rbd").run(deadline)?;
+        }
+        let rbd = self.0.programs().find("rbd")?.args(self.0.ceph_args());
         rbd.args(map_arguments(request)).run(deadline)?;
-        let all = devices(Path::new(DEVICES))?.into_iter();
-        let mut new = all.filter(|seen| seen.image == request.image);
-        let seen = new.find(|seen| !before.contains(&seen.name)).ok_or_else(|| {
+        let mut new = devices(Path::new(DEVICES))?
+            .into_iter()
+            .filter(|seen| seen.image == request.image && !before.contains(&seen.name));
+        let seen = new.next().ok_or_else(|| {
             SystemErrorKind::Refused("rbd says that it is mapped, and sysfs does not".to_owned())
         })?;
-        let record = Record {
-            boot_id: crate::system::System::host(self).boot_id.clone(),
-            image: seen.image.clone(),
-            client: Some(seen.client_id.clone()),
-            process: None,
-        };
-        self.krbd_records().add(&seen.name, &record)?;
-        self.wait_for_device(&Path::new("/dev").join(&seen.name), deadline)?;
-        Ok(mapped(seen))
+        self.records().add(&seen.name, &self.record(&seen))?;
+        self.0.wait_for_device(&Path::new("/dev").join(&seen.name), deadline)?;
+        Ok(mapped(&seen))
     }
 
-    /// A map that was killed may still have gone through in the kernel.
-    fn undo_krbd(&self, request: &MapRequest, before: &[String], deadline: &Deadline) {
-        let now = self.krbd_of(&request.image).unwrap_or_default();
-        for name in now.iter().filter(|name| !before.contains(name)) {
-            if let Err(error) = self.unmap_krbd_name(name, deadline) {
-                tracing::warn!(%error, device = name, "a failed map was not undone");
+    /// By sysfs: the command would take ten times as long, and wait for a udev that may not run.
+    fn remove(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
+        let single = Path::new(REMOVE_SINGLE_MAJOR);
+        let path = if single.exists() { single } else { Path::new(REMOVE) };
+        let call = Call::WriteSysfs { path: path.to_owned(), text: number(device) };
+        self.0.until_free(&device.device, None, deadline, || {
+            match self.0.kernel().call(&call, deadline) {
+                Err(kind) if errno(&kind) == Some(libc::ENOENT) => Ok(true),
+                result => unless_busy(result),
             }
-        }
-    }
-
-    fn krbd_of(&self, image: &ImageSpec) -> KindResult<Vec<String>> {
-        let all = devices(Path::new(DEVICES))?.into_iter();
-        Ok(all.filter(|seen| seen.image == *image).map(|seen| seen.name).collect())
-    }
-
-    pub(super) fn unmap_krbd(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
-        let ours = self.mapped_krbd()?;
-        let same = |it: &&MappedDevice| {
-            it.device == device.device && it.client_address == device.client_address
-        };
-        match ours.iter().find(same) {
-            Some(found) => self.unmap_krbd_name(&name_of(&found.device), deadline),
-            None => Ok(()),
-        }
-    }
-
-    fn unmap_krbd_name(&self, name: &str, deadline: &Deadline) -> KindResult<()> {
-        let device = Path::new("/dev").join(name);
-        let rbd = self.programs().find("rbd")?.args(["device", "unmap", "--options", "noudev"]);
-        let rbd = rbd.arg(&device);
-        let patience = deadline.at_most(BUSY);
-        loop {
-            let output = rbd.run_to_any_end(deadline)?;
-            let gone = !devices(Path::new(DEVICES))?.iter().any(|seen| seen.name == name);
-            match output.code() {
-                _ if gone => break,
-                // `rbd` exits with the errno.
-                Some(libc::EBUSY) if patience.wait(PAUSE) => {}
-                Some(libc::EBUSY) => {
-                    let number = number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
-                    let holders = self.device_holders(number, &device);
-                    return Err(SystemErrorKind::Busy(holders));
-                }
-                _ => return Err(rbd.failed(&output)),
-            }
-        }
-        self.krbd_records().remove(name);
-        Ok(())
-    }
-
-    pub(super) fn mapped_krbd(&self) -> KindResult<Vec<MappedDevice>> {
-        let records = self.krbd_records();
-        let ours = devices(Path::new(DEVICES))?.into_iter().filter(|seen| {
-            let recorded = records.get(&seen.name);
-            let same = recorded.is_some_and(|record| {
-                record.image == seen.image && record.client.as_ref() == Some(&seen.client_id)
-            });
-            same || records.is_begun(&seen.image, &seen.name)
-        });
-        Ok(ours.map(mapped).collect())
-    }
-
-    /// The kernel watches the image and sees the size by itself; this makes sure of it.
-    pub(super) fn refresh_krbd(
-        &self,
-        device: &MappedDevice,
-        deadline: &Deadline,
-    ) -> KindResult<()> {
-        let name = name_of(&device.device);
-        let number = name.trim_start_matches("rbd");
-        let path = Path::new(DEVICES).join(number).join("refresh");
-        self.kernel().call(&Call::WriteSysfs { path, text: "1".to_owned() }, deadline)
+        })
     }
 }
 
-fn mapped(seen: Seen) -> MappedDevice {
+fn mapped(seen: &Seen) -> MappedDevice {
     let device = PathBuf::from("/dev").join(&seen.name);
     MappedDevice {
         mapper: MapperKind::Krbd,
-        image: seen.image,
+        image: seen.image.clone(),
         number: number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 }),
         read_only: is_read_only(&device),
         device,
-        client_address: Some(seen.client_address).filter(|address| !address.is_empty()),
+        client_address: Some(seen.client_address.clone()).filter(|address| !address.is_empty()),
         process: None,
     }
 }
 
-fn name_of(device: &Path) -> String {
-    device.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// `0` of `/dev/rbd0`.
+fn number(device: &MappedDevice) -> String {
+    name_of(device).trim_start_matches("rbd").to_owned()
 }
 
 #[cfg(test)]

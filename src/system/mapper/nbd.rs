@@ -6,18 +6,15 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::numbered::Numbered;
 use super::record::{Record, Records};
-use super::{BUSY, KindResult, PAUSE, has_module, is_read_only, missing, number_of};
+use super::{KindResult, has_module, is_read_only, missing, number_of};
 use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::linux::LinuxSystem;
-use crate::system::{DeviceNumber, MapRequest, MappedDevice, ProcessId, System, SystemErrorKind};
+use crate::system::{DeviceNumber, MapRequest, MappedDevice, ProcessId, System};
 use crate::volume::{ImageSpec, MapperKind};
-
-/// How long an undo may take when the deadline of what it undoes is over.
-const UNDO: Duration = Duration::from_secs(10);
 
 /// A device that some `rbd-nbd` serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,109 +59,71 @@ fn map_arguments(request: &MapRequest) -> Vec<String> {
     args
 }
 
-impl LinuxSystem {
-    pub(super) fn nbd_missing(&self) -> Option<String> {
+/// The mapper, on this host.
+#[derive(Debug)]
+pub(super) struct Nbd<'a>(pub(super) &'a LinuxSystem);
+
+impl Nbd<'_> {
+    pub(super) fn missing(&self) -> Option<String> {
         let absent = !has_module("nbd");
         let kernel = absent.then(|| {
             "the kernel module nbd is missing; install a kernel that has it (Debian's \
              linux-image-amd64) or use the mapper fuse"
                 .to_owned()
         });
-        missing(self, &["rbd-nbd"], kernel)
+        missing(self.0, &["rbd-nbd"], kernel)
     }
 
-    fn nbd_records(&self) -> Records {
-        Records::of(self.settings().state_folder.join("nbd"), &self.host().boot_id)
+    fn record(&self, seen: &Seen) -> Record {
+        Record {
+            boot_id: self.0.host().boot_id.clone(),
+            image: seen.image.clone(),
+            client: None,
+            process: seen.process,
+        }
+    }
+}
+
+impl Numbered for Nbd<'_> {
+    fn records(&self) -> Records {
+        Records::of(self.0.settings().state_folder.join("nbd"), &self.0.host().boot_id)
     }
 
-    pub(super) fn map_nbd(
+    fn all(&self) -> KindResult<Vec<(MappedDevice, Record)>> {
+        let all = nbd_devices()?.into_iter();
+        Ok(all.map(|seen| (mapped(&seen), self.record(&seen))).collect())
+    }
+
+    fn map_new(
         &self,
         request: &MapRequest,
+        _before: &[String],
         deadline: &Deadline,
     ) -> KindResult<MappedDevice> {
         if !Path::new("/sys/module/nbd").is_dir() {
-            self.programs().find("modprobe")?.arg("nbd").run(deadline)?;
+            self.0.programs().find("modprobe")?.arg("nbd").run(deadline)?;
         }
-        let records = self.nbd_records();
-        let before = self.nbd_of(&request.image)?;
-        let intent = records.begin(&request.image, before.clone())?;
-        let mapped = self.map_new_nbd(request, deadline);
-        if mapped.is_err() {
-            self.undo_nbd(request, &before, &deadline.for_undo(UNDO));
-        }
-        Records::done(&intent);
-        mapped
-    }
-
-    fn map_new_nbd(&self, request: &MapRequest, deadline: &Deadline) -> KindResult<MappedDevice> {
-        let rbd_nbd = self.programs().find("rbd-nbd")?.args(self.ceph_args());
-        let command = self.kernel().isolated(&rbd_nbd.args(map_arguments(request)));
+        let rbd_nbd = self.0.programs().find("rbd-nbd")?.args(self.0.ceph_args());
+        let command = self.0.kernel().isolated(&rbd_nbd.args(map_arguments(request)));
         let output = command.run(deadline)?;
         let name = printed_device(&output.stdout).ok_or_else(|| command.failed(&output))?;
-        let device = Path::new("/dev").join(&name);
-        self.wait_for_device(&device, deadline)?;
+        self.0.wait_for_device(&Path::new("/dev").join(&name), deadline)?;
         let process = pid_of(Path::new("/sys/block"), &name).and_then(ProcessId::of);
-        let record = Record {
-            boot_id: self.host().boot_id.clone(),
-            image: request.image.clone(),
-            client: None,
-            process,
-        };
-        self.nbd_records().add(&name, &record)?;
-        Ok(mapped(Seen { name, image: request.image.clone(), process }))
-    }
-
-    fn undo_nbd(&self, request: &MapRequest, before: &[String], deadline: &Deadline) {
-        let now = self.nbd_of(&request.image).unwrap_or_default();
-        for name in now.iter().filter(|name| !before.contains(name)) {
-            if let Err(error) = self.unmap_nbd_name(name, deadline) {
-                tracing::warn!(%error, device = name, "a failed map was not undone");
-            }
-        }
-    }
-
-    fn nbd_of(&self, image: &ImageSpec) -> KindResult<Vec<String>> {
-        let all = nbd_devices()?.into_iter();
-        Ok(all.filter(|seen| seen.image == *image).map(|seen| seen.name).collect())
-    }
-
-    pub(super) fn unmap_nbd(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
-        let ours = self.mapped_nbd()?;
-        let same = |it: &&MappedDevice| it.device == device.device && it.process == device.process;
-        match ours.iter().find(same).and_then(|found| found.device.file_name()) {
-            Some(name) => self.unmap_nbd_name(&name.to_string_lossy(), deadline),
-            None => Ok(()),
-        }
+        let seen = Seen { name, image: request.image.clone(), process };
+        self.records().add(&seen.name, &self.record(&seen))?;
+        Ok(mapped(&seen))
     }
 
     /// `rbd-nbd unmap` takes the device from under whoever has it mounted: that is looked at first.
-    fn unmap_nbd_name(&self, name: &str, deadline: &Deadline) -> KindResult<()> {
-        let device = Path::new("/dev").join(name);
-        let patience = deadline.at_most(BUSY);
-        loop {
-            let number = number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 });
-            let holders = self.device_holders(number, &device);
-            if holders.is_empty() {
-                break;
+    fn remove(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
+        let unmap = self.0.programs().find("rbd-nbd")?.arg("unmap").arg(&device.device);
+        self.0.until_free(&device.device, device.process, deadline, || {
+            let free = self.0.device_holders(&device.device, device.process).is_empty();
+            if free {
+                unmap.run(deadline)?;
             }
-            if !patience.wait(PAUSE) {
-                return Err(SystemErrorKind::Busy(holders));
-            }
-        }
-        self.programs().find("rbd-nbd")?.arg("unmap").arg(&device).run(deadline)?;
-        self.nbd_records().remove(name);
-        Ok(())
-    }
-
-    pub(super) fn mapped_nbd(&self) -> KindResult<Vec<MappedDevice>> {
-        let records = self.nbd_records();
-        let ours = nbd_devices()?.into_iter().filter(|seen| {
-            let recorded = records.get(&seen.name);
-            let same =
-                recorded.is_some_and(|it| it.image == seen.image && it.process == seen.process);
-            same || records.is_begun(&seen.image, &seen.name)
-        });
-        Ok(ours.map(mapped).collect())
+            Ok(free)
+        })
     }
 }
 
@@ -185,11 +144,11 @@ fn printed_device(stdout: &[u8]) -> Option<String> {
     names.find(|name| name.starts_with("nbd")).map(str::to_owned)
 }
 
-fn mapped(seen: Seen) -> MappedDevice {
+fn mapped(seen: &Seen) -> MappedDevice {
     let device = PathBuf::from("/dev").join(&seen.name);
     MappedDevice {
         mapper: MapperKind::Nbd,
-        image: seen.image,
+        image: seen.image.clone(),
         number: number_of(&device).unwrap_or(DeviceNumber { major: 0, minor: 0 }),
         read_only: is_read_only(&device),
         device,

@@ -289,8 +289,19 @@ pub(crate) fn run(command: &mut Command) -> Output {
 
 /// Asks a daemon as the engine does, byte for byte. An error where there is no answer.
 pub(crate) fn ask(socket: &Path, verb: &str, body: &str, limit: Duration) -> io::Result<Reply> {
-    let mut stream = send(socket, verb, body)?;
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     stream.set_read_timeout(Some(limit))?;
+    exchange(&mut stream, verb, body)
+}
+
+/// The same over a connection that is there.
+pub(crate) fn exchange(
+    stream: &mut (impl Read + Write),
+    verb: &str,
+    body: &str,
+) -> io::Result<Reply> {
+    write_request(stream, verb, body)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
@@ -300,14 +311,18 @@ pub(crate) fn ask(socket: &Path, verb: &str, body: &str, limit: Duration) -> io:
 pub(crate) fn send(socket: &Path, verb: &str, body: &str) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+    write_request(&mut stream, verb, body)?;
+    Ok(stream)
+}
+
+fn write_request(stream: &mut impl Write, verb: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     write!(
         stream,
         "POST /{verb} HTTP/1.1\r\nHost: \r\nConnection: close\r\n\
          Accept: application/vnd.docker.plugins.v1.2+json\r\nContent-Length: {length}\r\n\r\n\
          {body}"
-    )?;
-    Ok(stream)
+    )
 }
 
 fn parse(answer: &str) -> Option<Reply> {

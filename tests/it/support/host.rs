@@ -26,6 +26,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::daemon::{Lab, Reply, ask, run, send, timed, within};
+pub(crate) use checks::tail;
 pub(crate) use docker::{Docker, IMAGE};
 
 /// The engine that most tests use: the newest that Debian has.
@@ -118,7 +119,11 @@ impl Host {
         let host = Self {
             lab: lab.clone(),
             name: name.to_owned(),
-            docker: Docker::new(binary, &folder),
+            docker: Docker::new(
+                vec![binary.to_str().expect("the path is text").to_owned()],
+                format!("unix://{}/docker.sock", folder.display()),
+                folder.join("config"),
+            ),
             folder,
             holder,
             daemon: None,

@@ -98,7 +98,8 @@ impl Host {
     }
 }
 
-fn tail(text: &str, length: usize) -> &str {
+/// The end of a text, for a message.
+pub(crate) fn tail(text: &str, length: usize) -> &str {
     let start = text.len().saturating_sub(length);
     let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     &text[start..]

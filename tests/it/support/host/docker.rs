@@ -1,6 +1,6 @@
 //! The engine's command line, every command with a time limit.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,22 +17,24 @@ const LIMIT: u32 = 150;
 /// One engine's command line.
 #[derive(Debug, Clone)]
 pub(crate) struct Docker {
-    binary: PathBuf,
-    folder: PathBuf,
+    command: Vec<String>,
+    address: String,
+    config: PathBuf,
     /// Everything that was printed, for a search for what must not be.
     said: Arc<Mutex<String>>,
 }
 
 impl Docker {
-    pub(super) fn new(binary: PathBuf, folder: &Path) -> Self {
-        Self { binary, folder: folder.to_owned(), said: Arc::default() }
+    /// The words that start the client, the engine's address, and the client's own folder.
+    pub(crate) fn new(command: Vec<String>, address: String, config: PathBuf) -> Self {
+        Self { command, address, config, said: Arc::default() }
     }
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, words: &[&str]) -> Output {
-        let mut command = timed(LIMIT, self.binary.to_str().expect("the path is text"));
-        command.env("DOCKER_HOST", format!("unix://{}/docker.sock", self.folder.display()));
-        command.env("DOCKER_CONFIG", self.folder.join("config")).args(words);
+        let mut command = timed(LIMIT, &self.command[0]);
+        command.env("DOCKER_HOST", &self.address).env("DOCKER_CONFIG", &self.config);
+        command.args(&self.command[1..]).args(words);
         let output = run(&mut command);
         self.note(words, &output);
         output
@@ -112,11 +114,11 @@ impl Docker {
     }
 
     /// Everything that was printed since the test began.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

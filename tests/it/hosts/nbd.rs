@@ -1,0 +1,40 @@
+//! The mapper nbd: `rbd-nbd` and the kernel's network block device.
+
+use crate::engine::at_data;
+use crate::support::machine::on_two;
+
+#[test]
+fn a_volume_is_written_by_nbd_outlives_the_daemon_and_is_read_by_krbd() {
+    on_two(|one, other| {
+        one.daemon(&["--mapper", "nbd"]);
+        let volume = one.volume(&["features=layering,exclusive-lock,object-map,fast-diff"]);
+        let container = one.fresh("c");
+        one.docker().idle(&container, at_data!(volume));
+        let mounted = one.docker().exec(&container, "grep ' /data ' /proc/mounts");
+        assert!(mounted.starts_with("/dev/nbd"), "{mounted}");
+        let lock = one.network().rbd(&["lock", "list", &volume]);
+        assert!(lock.contains("10.77.0.11:0/"), "{lock}");
+
+        // The process behind the device is none of the daemon's.
+        one.kill_daemon();
+        one.docker().exec(&container, "echo by nbd > /data/file; sync /data/file");
+        one.start_daemon();
+        let said = one.tool(&["resize", &volume, "96M"]);
+        assert!(said.contains("64 MiB to 96 MiB"), "{said}");
+        one.docker().ok(&["rm", "--force", &container]);
+        one.assert_released();
+        assert_eq!(one.run("ps -C rbd-nbd -o pid= || true"), "");
+        assert_eq!(other.docker().script(at_data!(volume), "cat /data/file"), "by nbd");
+    });
+}
+
+#[test]
+fn what_krbd_cannot_carry_nbd_can() {
+    on_two(|one, _| {
+        let volume = one.volume(&["size=64M", "mapper=nbd"]);
+        one.network().rbd(&["feature", "enable", &volume, "journaling"]);
+        one.docker().script(at_data!(volume), "echo 1 > /data/file");
+        assert_eq!(one.docker().script(at_data!(volume), "cat /data/file"), "1");
+        one.assert_released();
+    });
+}

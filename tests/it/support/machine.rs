@@ -1,0 +1,379 @@
+//! A virtual host: a kernel of its own with rbd and nbd, a Docker engine and the real daemon
+//! (`tests/lab/hosts`).
+//!
+//! The hosts are booted once, before the tests. [`on_two`] gives them to one test after another,
+//! each of which finds them with power, on the network, with a running engine, a running daemon and
+//! no container, and leaves nothing of the daemon's making; whatever a test did to them is undone.
+//! A test that fails costs both hosts their power, and the next one boots them anew.
+//!
+//! The hosts are emulated and slow: a command takes a second, a container ten. Docker's command
+//! line runs on this machine and talks to the host's engine, which is several times quicker.
+
+mod agent;
+mod network;
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::daemon::{Reply, exchange, within_by};
+use super::host::{Docker, IMAGE, NEWEST, lab_tool, tail};
+use agent::Agent;
+pub(crate) use agent::Done;
+pub(crate) use network::Network;
+
+/// For what happens within a moment, on an emulated processor that others share.
+pub(crate) const SOON: Duration = Duration::from_secs(90);
+
+/// Seconds for one command on a host.
+const COMMAND: u32 = 120;
+
+/// How much of a log is printed.
+const TAIL: usize = 15_000;
+
+static MACHINES: Mutex<Option<[Machine; 2]>> = Mutex::new(None);
+static NAMES: AtomicU32 = AtomicU32::new(0);
+
+/// A virtual host.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    network: Network,
+    agent: Agent,
+    docker: Docker,
+    has_power: bool,
+    flags: Vec<String>,
+    runs_daemon: bool,
+    volumes: Vec<String>,
+    announced: Vec<String>,
+    log_before: usize,
+}
+
+/// Runs a test on two virtual hosts. The word of the test is final only after they have been found
+/// clean.
+pub(crate) fn on_two(test: impl FnOnce(&mut Machine, &mut Machine)) {
+    let mut machines = MACHINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let network = Network::of_environment();
+    let mut pair = machines.take().unwrap_or_else(|| [1, 2].map(|n| Machine::new(&network, n)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        pair.iter_mut().for_each(Machine::prepare);
+        let [one, other] = &mut pair;
+        test(one, other);
+        pair.iter_mut().for_each(Machine::clear);
+        pair.iter_mut().for_each(Machine::check);
+    }));
+    if let Err(cause) = outcome {
+        pair.iter().for_each(Machine::print_logs);
+        pair.iter_mut().for_each(Machine::power_off);
+        *machines = Some(pair);
+        resume_unwind(cause);
+    }
+    *machines = Some(pair);
+}
+
+/// Runs a test on one virtual host.
+pub(crate) fn on_one(test: impl FnOnce(&mut Machine)) {
+    on_two(|one, _| test(one));
+}
+
+impl Machine {
+    fn new(network: &Network, number: u8) -> Self {
+        let lab = network.folder().parent().expect("a folder of the lab");
+        let binary = lab.join("engines").join(NEWEST).join("usr/bin/docker");
+        let mut command: Vec<String> = network.entering().map(str::to_owned).to_vec();
+        command.push(binary.to_str().expect("the path is text").to_owned());
+        let address = format!("tcp://10.78.0.{}:2375", 10 + number);
+        Self {
+            docker: Docker::new(command, address, network.folder().join("docker-config")),
+            agent: Agent { holder: network.holder().to_owned(), number },
+            network: network.clone(),
+            has_power: true,
+            flags: Vec::new(),
+            runs_daemon: false,
+            volumes: Vec::new(),
+            announced: Vec::new(),
+            log_before: 0,
+        }
+    }
+
+    fn number(&self) -> String {
+        self.agent.number.to_string()
+    }
+
+    /// As every test finds it.
+    fn prepare(&mut self) {
+        self.announced.clear();
+        self.docker.forget();
+        if self.has_power {
+            self.mend();
+            self.guest(&["engine-start"]);
+        } else {
+            self.boot();
+        }
+        let images = self.docker.ok(&["images", "--quiet", IMAGE]);
+        if images.is_empty() {
+            let tar = self.network.folder().with_file_name("images").join("busybox.tar");
+            let tar = tar.to_str().expect("the path is text");
+            self.docker.ok(&["import", "--change", "ENV PATH=/bin", tar, IMAGE]);
+        }
+        self.daemon(&[]);
+        self.log_before = self.log().len();
+    }
+
+    /// The lab's network and cluster.
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Its own name: what other hosts read in a claim.
+    pub(crate) fn name(&self) -> String {
+        format!("host{}", self.agent.number)
+    }
+
+    /// The engine's command line; a clone of it can go to another thread.
+    pub(crate) fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Runs a script of bash as root for so many seconds at most.
+    ///
+    /// # Errors
+    /// Where the host gives no answer: it is frozen, or without power.
+    pub(crate) fn try_run(&self, seconds: u32, script: &str) -> io::Result<Done> {
+        self.agent.run(seconds, script)
+    }
+
+    /// Runs a script that has to succeed; what it prints, without the last line's end.
+    #[track_caller]
+    pub(crate) fn run(&self, script: &str) -> String {
+        let done = self.try_run(COMMAND, script);
+        let done = done.unwrap_or_else(|error| panic!("{}: {script}: {error}", self.name()));
+        assert_eq!(done.status, 0, "{}: {script}: {done:?}", self.name());
+        done.out.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn guest(&self, words: &[&str]) {
+        let script = lab_tool("guest");
+        let script = script.to_str().expect("the path is text");
+        self.run(&quoted(&[&[script], words].concat()));
+    }
+
+    /// The operator's tool; how it ended.
+    #[track_caller]
+    pub(crate) fn try_tool(&self, words: &[&str]) -> Done {
+        let words = [&[env!("CARGO_BIN_EXE_docker-ceph")], words].concat();
+        self.try_run(COMMAND, &quoted(&words)).expect("the host answers")
+    }
+
+    /// The operator's tool, where it has to succeed; what it prints.
+    #[track_caller]
+    pub(crate) fn tool(&self, words: &[&str]) -> String {
+        let done = self.try_tool(words);
+        assert_eq!(done.status, 0, "docker-ceph {words:?}: {done:?}");
+        done.out
+    }
+
+    /// A name that nobody had before.
+    pub(crate) fn fresh(&mut self, word: &str) -> String {
+        let number = NAMES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{word}-{}-{number}", std::process::id());
+        self.volumes.push(name.clone());
+        name
+    }
+
+    /// A new volume of 64 MiB, or with these options; it is removed when the test is over.
+    #[track_caller]
+    pub(crate) fn volume(&mut self, options: &[&str]) -> String {
+        let name = self.fresh("v");
+        let options = if options.is_empty() { &["size=64M"][..] } else { options };
+        let mut words = vec!["volume", "create", "--driver", "ceph"];
+        words.extend(options.iter().flat_map(|option| ["-o", option]));
+        assert_eq!(self.docker.ok(&[&words[..], &[&name]].concat()), name);
+        name
+    }
+
+    /// Makes sure that the daemon runs with these flags, added to those that name the cluster.
+    pub(crate) fn daemon(&mut self, flags: &[&str]) {
+        if self.runs_daemon && self.flags == flags {
+            return;
+        }
+        if self.runs_daemon {
+            self.stop_daemon();
+        }
+        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        self.start_daemon();
+    }
+
+    /// Starts the daemon as it last was, and waits until it listens.
+    pub(crate) fn start_daemon(&mut self) {
+        assert!(!self.runs_daemon, "the daemon is running");
+        let program = env!("CARGO_BIN_EXE_docker-ceph");
+        let mut words = vec!["daemon-start", program, "--reconcile-interval", "5s"];
+        words.extend(self.flags.iter().map(String::as_str));
+        self.guest(&words);
+        self.runs_daemon = true;
+    }
+
+    /// Asks the daemon to end, and waits until it has.
+    pub(crate) fn stop_daemon(&mut self) {
+        self.guest(&["daemon-stop"]);
+        self.runs_daemon = false;
+    }
+
+    /// Kills the daemon, as the kernel's OOM killer would.
+    pub(crate) fn kill_daemon(&mut self) {
+        self.guest(&["daemon-kill"]);
+        self.runs_daemon = false;
+    }
+
+    /// A call of the volume protocol, with as much patience as the engine has for a mount.
+    ///
+    /// # Errors
+    /// Where there is no answer.
+    pub(crate) fn call(&self, verb: &str, body: &Value) -> io::Result<Reply> {
+        let mut stream = self.agent.daemon()?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        exchange(&mut stream, &format!("VolumeDriver.{verb}"), &body.to_string())
+    }
+
+    /// Cuts the host off from the cluster and from other hosts. Commands still reach it.
+    pub(crate) fn cut(&self) {
+        self.network.script(&["cut", &self.number()]);
+    }
+
+    /// Mends what [`Machine::cut`] has done, and does nothing to a whole network.
+    pub(crate) fn mend(&self) {
+        self.network.script(&["mend", &self.number()]);
+    }
+
+    /// Stops its processors in the middle of whatever they do. No command is answered; the clock
+    /// goes on, as the host will see when it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.network.script(&["freeze", &self.number()]);
+    }
+
+    /// Lets a frozen host go on.
+    pub(crate) fn thaw(&self) {
+        self.network.script(&["thaw", &self.number()]);
+    }
+
+    /// Cuts its power: nothing is written, nobody is told.
+    pub(crate) fn power_off(&mut self) {
+        self.network.script(&["power-off", &self.number()]);
+        self.has_power = false;
+        self.runs_daemon = false;
+    }
+
+    /// Boots it, and waits for its engine. The daemon is not started.
+    pub(crate) fn boot(&mut self) {
+        assert!(!self.has_power, "{} is running", self.name());
+        self.network.script(&["boot", &self.number()]);
+        self.has_power = true;
+    }
+
+    fn log_file(&self, name: &str) -> PathBuf {
+        self.network.folder().join(self.number()).join("log").join(name)
+    }
+
+    /// What the daemon has logged, over all its starts and all boots.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file("daemon.log")).unwrap_or_default()
+    }
+
+    /// The same, since the test began.
+    pub(crate) fn log_since(&self) -> String {
+        self.log()[self.log_before..].to_owned()
+    }
+
+    /// What the kernel has said since the boot.
+    ///
+    /// # Errors
+    /// Where the host gives no answer; its warnings are in `console.log`.
+    pub(crate) fn kernel_log(&self) -> io::Result<String> {
+        self.try_run(30, "dmesg").map(|done| done.out)
+    }
+
+    /// What there is of the daemon's making: mounts, devices, the processes behind them.
+    #[track_caller]
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let text = self.run(
+            "awk '$5 ~ \"^/(run|var/lib)/docker-volume-ceph/\" {print \"mount \" $5}' /proc/self/mountinfo; \
+             for d in /sys/bus/rbd/devices/*; do [ ! -e $d ] || echo rbd $(cat $d/name); done; \
+             for d in /sys/block/nbd*/pid; do [ ! -e $d ] || echo nbd $(cat $d); done; \
+             for d in /sys/block/loop*/loop/backing_file; do [ ! -e $d ] || echo loop $(cat $d); done",
+        );
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until nothing of the daemon's making is left.
+    #[track_caller]
+    pub(crate) fn assert_released(&self) {
+        let mut left = Vec::new();
+        let released = within_by(SOON, Duration::from_millis(500), || {
+            left = self.leftovers();
+            left.is_empty()
+        });
+        assert!(released, "left on {}: {left:#?}", self.name());
+    }
+
+    /// An error in the daemon's log that has this text is what the test is about.
+    pub(crate) fn announce(&mut self, text: &str) {
+        self.announced.push(text.to_owned());
+    }
+
+    /// Removes the containers and the volumes of the test; by this, removing is tested as well.
+    fn clear(&mut self) {
+        if !self.has_power {
+            return;
+        }
+        let containers = self.docker.ok(&["ps", "--all", "--quiet"]);
+        let containers: Vec<&str> = containers.split_whitespace().collect();
+        if !containers.is_empty() {
+            self.docker.ok(&[&["rm", "--force", "--volumes"], &containers[..]].concat());
+        }
+        self.assert_released();
+        let ours = std::mem::take(&mut self.volumes);
+        if !ours.is_empty() && self.runs_daemon {
+            let words = ["volume", "rm", "--force"].into_iter();
+            self.docker.ok(&words.chain(ours.iter().map(String::as_str)).collect::<Vec<_>>());
+        }
+    }
+
+    fn check(&mut self) {
+        let log = self.log_since();
+        let announced = |line: &&str| !self.announced.iter().any(|text| line.contains(text));
+        let errors =
+            log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"));
+        let errors: Vec<&str> = errors.filter(announced).collect();
+        assert!(errors.is_empty(), "errors that nobody announced: {errors:#?}");
+    }
+
+    /// For a failed test.
+    fn print_logs(&self) {
+        let name = self.name();
+        let kernel = self.kernel_log().unwrap_or_else(|error| {
+            let console = fs::read_to_string(self.log_file("console.log")).unwrap_or_default();
+            format!("no answer ({error}); its console:\n{console}")
+        });
+        let engine = fs::read_to_string(self.log_file("dockerd.log")).unwrap_or_default();
+        // A copy in the folder that is kept.
+        let _ = fs::File::create(self.log_file("kernel.log"))
+            .and_then(|mut file| io::Write::write_all(&mut file, kernel.as_bytes()));
+        eprintln!("== {name}: kernel\n{}", tail(&kernel, TAIL / 4));
+        eprintln!("== {name}: commands\n{}", tail(&self.docker.said(), TAIL / 4));
+        eprintln!("== {name}: engine\n{}", tail(&engine, TAIL / 4));
+        eprintln!("== {name}: daemon\n{}", tail(&self.log_since(), TAIL));
+    }
+}
+
+/// One line of shell with every word as it is.
+fn quoted(words: &[&str]) -> String {
+    let quote = |word: &&str| format!("'{}'", word.replace('\'', r"'\''"));
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,92 @@
+//! The lab of virtual hosts as a whole: its scripts, its network and its cluster.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::daemon::{run, timed};
+use crate::support::host::lab_tool;
+
+/// How long a script of the lab may take: a boot on a busy machine is the longest.
+const SCRIPT: u32 = 300;
+
+/// A lab that `tests/lab/hosts start` has started.
+#[derive(Debug, Clone)]
+pub(crate) struct Network {
+    folder: PathBuf,
+    holder: String,
+}
+
+impl Network {
+    /// The virtual hosts of `DOCKER_CEPH_LAB`.
+    ///
+    /// # Panics
+    /// Where there are none: a test that cannot run does not pass.
+    pub(super) fn of_environment() -> Self {
+        let lab = std::env::var_os("DOCKER_CEPH_LAB").map(PathBuf::from);
+        let folder = lab.expect("DOCKER_CEPH_LAB names no lab").join("machines");
+        let holder = std::fs::read_to_string(folder.join("pids/holder"));
+        let holder = holder.expect("no virtual hosts in the lab: run it with make test T=hosts");
+        let holder = holder.split(' ').next().expect("a process number").to_owned();
+        Self { folder, holder }
+    }
+
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process whose network it is.
+    pub(super) fn holder(&self) -> &str {
+        &self.holder
+    }
+
+    /// A verb of `tests/lab/hosts`, which has to succeed.
+    #[track_caller]
+    pub(super) fn script(&self, words: &[&str]) {
+        let script = lab_tool("hosts");
+        let mut command = timed(SCRIPT, script.to_str().expect("the path is text"));
+        let output = run(command.env("DOCKER_CEPH_HOSTS", &self.folder).args(words));
+        assert!(output.status.success(), "hosts {words:?}: {output:?}");
+    }
+
+    /// The words with which a program of this machine runs in the lab's network.
+    pub(super) fn entering(&self) -> [&str; 5] {
+        ["nsenter", "--target", &self.holder, "--net", "--"]
+    }
+
+    fn tool(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = timed(60, "nsenter");
+        command.args(&self.entering()[1..]).arg(program);
+        command.arg("--conf").arg(self.folder.join("cluster/ceph.conf")).args(arguments);
+        command
+    }
+
+    /// What the stock `rbd` says of the home namespace, with all rights.
+    #[track_caller]
+    pub(crate) fn rbd(&self, arguments: &[&str]) -> String {
+        let home = ["--pool", "rbd", "--namespace", "docker"];
+        said(self.tool("rbd", &[&home[..], arguments].concat()))
+    }
+
+    /// What `ceph` says.
+    #[track_caller]
+    pub(crate) fn ceph(&self, arguments: &[&str]) -> String {
+        said(self.tool("ceph", arguments))
+    }
+
+    /// Bytes that the cluster keeps for an image.
+    #[track_caller]
+    pub(crate) fn used(&self, image: &str) -> u64 {
+        let text = self.rbd(&["diff", "--format", "json", image]);
+        let extents: serde_json::Value = serde_json::from_str(&text).expect("rbd prints JSON");
+        let extents = extents.as_array().expect("a list of extents");
+        extents.iter().filter_map(|extent| extent["length"].as_u64()).sum()
+    }
+}
+
+#[track_caller]
+fn said(mut command: Command) -> String {
+    let output = run(&mut command);
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("it prints text")
+}
