@@ -9,7 +9,7 @@ B ?=
 .PHONY: help try stop lab lab-stop test check bench soak
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 try: ## a Ceph cluster, a Docker engine and the driver, running on this machine: see a volume follow a container
 	@tests/lab/try

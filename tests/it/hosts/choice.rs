@@ -35,7 +35,7 @@ fn auto_takes_krbd_else_nbd_and_fuse_only_if_it_is_asked_to() {
         assert_eq!(device(host, &volume), "nbd");
         host.assert_released();
         hide(host, "nbd");
-        let said = host.docker().script_refused(at_data!(volume), "true");
+        let said = host.mount_refused(&volume);
         assert!(said.contains("kernel module rbd is missing"), "{said}");
         assert!(said.contains("kernel module nbd is missing"), "{said}");
         assert!(said.contains("set mapper to fuse"), "{said}");

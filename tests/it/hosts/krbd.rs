@@ -34,15 +34,18 @@ fn a_volume_goes_from_one_kernel_to_the_other_and_never_is_on_both() {
         let address = devices(one, "client_addr");
         assert!(address.starts_with("10.77.0.11:0/"), "{address}");
         let claim = &one.docker().inspect(&volume)["Status"]["holder"];
-        assert_eq!((&claim["host"], &claim["address"]), (&"host1".into(), &address.into()));
+        assert_eq!((&claim["host"], &claim["address"]), (&"host1".into(), &address.clone().into()));
 
-        let said = other.docker().script_refused(at_data!(volume), "cat /data/file");
+        let said = other.mount_refused(&volume);
         assert!(said.contains("in use on host host1 since"), "{said}");
         other.assert_released();
 
         one.docker().ok(&["rm", "--force", &container]);
         one.assert_released();
         assert_eq!(other.docker().script(at_data!(volume), "cat /data/file"), "from one");
+        // An orderly move: nobody had to be fenced.
+        let fenced = one.network().ceph(&["osd", "blocklist", "ls"]);
+        assert!(!fenced.contains(&address), "{fenced}");
     });
 }
 
@@ -76,7 +79,6 @@ fn the_kernel_sees_a_resize_and_gives_bytes_back() {
     on_one(|host| {
         let volume = host.volume(&["size=128M"]);
         let container = host.fresh("c");
-        // The kernel lets a container grow ext4 only with this right; the daemon has it.
         host.docker().idle(&container, at_data!(volume));
         let before = size(host, &container);
         let said = host.tool(&["resize", &volume, "192M"]);
@@ -100,7 +102,7 @@ fn an_image_that_the_kernel_cannot_carry_is_refused_with_the_advice() {
     on_one(|host| {
         let volume = host.volume(&[]);
         host.network().rbd(&["feature", "enable", &volume, "journaling"]);
-        let said = host.docker().script_refused(at_data!(volume), "true");
+        let said = host.mount_refused(&volume);
         let advice = format!("rbd feature disable rbd/docker/{volume} journaling");
         assert!(
             said.contains("krbd on this host cannot carry") && said.contains(&advice),
