@@ -229,6 +229,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/krbd/devices")
     }
 
+    /// Captured on Linux 6.1.
     #[test]
     fn devices_are_read_from_sysfs() {
         let mut seen = devices(&fixtures()).expect("the fixtures");
@@ -236,8 +237,8 @@ mod tests {
         let images: Vec<_> = seen.iter().map(|seen| seen.image.to_string()).collect();
         assert_eq!(images, ["rbd/docker/pgdata", "rbd/plain"]);
         assert_eq!(seen[0].name, "rbd0");
-        assert_eq!(seen[0].client_id, "client4175");
-        assert_eq!(seen[0].client_address, "10.77.0.11:0/3276143183");
+        assert_eq!(seen[0].client_id, "client4190");
+        assert_eq!(seen[0].client_address, "10.77.0.12:0/3471333831");
     }
 
     #[test]

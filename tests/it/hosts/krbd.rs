@@ -62,7 +62,7 @@ fn both_kernels_read_an_image_at_once() {
         let container = one.fresh("c");
         for host in [&*one, &*other] {
             host.docker().idle(&container, at_data!(readable));
-            assert_eq!(host.docker().exec(&container, "cat /data/_data/file"), "for all");
+            assert_eq!(host.docker().exec(&container, "cat /data/file"), "for all");
             assert_eq!(host.run("cat /sys/block/rbd*/ro"), "1");
         }
         let said = one.docker().refused(&["exec", &container, "touch", "/data/other"]);

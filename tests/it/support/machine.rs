@@ -207,7 +207,7 @@ impl Machine {
         self.start_daemon();
     }
 
-    /// Starts the daemon as it last was, and waits until it listens.
+    /// Starts the daemon as it last was, and waits until it has reached the cluster.
     pub(crate) fn start_daemon(&mut self) {
         assert!(!self.runs_daemon, "the daemon is running");
         let program = env!("CARGO_BIN_EXE_docker-ceph");
@@ -215,6 +215,17 @@ impl Machine {
         words.extend(self.flags.iter().map(String::as_str));
         self.guest(&words);
         self.runs_daemon = true;
+        self.await_cluster();
+    }
+
+    /// Until the daemon has reached the cluster, which takes its time here, it says of every name
+    /// that there is such a volume.
+    fn await_cluster(&self) {
+        let unknown = json!({"Name": "nobody-has-this"});
+        let reached = within_by(SOON, Duration::from_millis(500), || {
+            self.call("Get", &unknown).is_ok_and(|reply| reply.error().contains("no such volume"))
+        });
+        assert!(reached, "the daemon of {} does not reach the cluster", self.name());
     }
 
     /// Asks the daemon to end, and waits until it has.
