@@ -219,10 +219,11 @@ impl Machine {
     }
 
     /// Until the daemon has reached the cluster, which takes its time here, it says of every name
-    /// that there is such a volume.
+    /// that there is such a volume, and stands by what it has said.
     fn await_cluster(&self) {
-        let unknown = json!({"Name": "nobody-has-this"});
-        let reached = within_by(SOON, Duration::from_millis(500), || {
+        let reached = within_by(SOON, Duration::from_secs(1), || {
+            let number = NAMES.fetch_add(1, Ordering::Relaxed);
+            let unknown = json!({"Name": format!("nobody-has-this-{number}")});
             self.call("Get", &unknown).is_ok_and(|reply| reply.error().contains("no such volume"))
         });
         assert!(reached, "the daemon of {} does not reach the cluster", self.name());
