@@ -103,7 +103,7 @@ pub(super) fn clients() -> KindResult<Vec<String>> {
 
 /// The number by which sysfs knows a device, while it still is that client's.
 pub(super) fn number_of_client(device: &MappedDevice) -> KindResult<Option<String>> {
-    let name = name_of(&device.device);
+    let name = name_of(device);
     let same = |seen: &Seen| {
         seen.name == name && Some(&seen.client_address) == device.client_address.as_ref()
     };
