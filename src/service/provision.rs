@@ -48,13 +48,7 @@ impl Service {
         while !deadline.is_over() {
             let entry = self.catalog.get(name).map_err(|error| self.failed(verb, error))?;
             let Some(entry) = entry else {
-                let plan = self.backend.plan(name, &typed).map_err(|e| self.failed(verb, e))?;
-                let made = if plan.adopted {
-                    self.insert_adopted(verb, &plan, options.clone())
-                } else {
-                    self.insert_new(verb, plan, options.clone())
-                };
-                match made {
+                match self.make(verb, &typed, options.clone()) {
                     Ok(()) => return Ok(Created::Created),
                     // Somebody else was faster: look again at what it made.
                     Err(Insert::Taken) => continue,
@@ -76,6 +70,24 @@ impl Service {
             }
         }
         Err(verb.error(ErrorKind::Unavailable, "other hosts work on this name all the time"))
+    }
+
+    /// Makes a volume of a name that had no record.
+    fn make(
+        &self,
+        verb: Verb<'_>,
+        typed: &VolumeOptions,
+        options: Options,
+    ) -> std::result::Result<(), Insert> {
+        match self.backend.plan(verb.name, typed) {
+            Ok(plan) if plan.adopted => self.insert_adopted(verb, &plan, options),
+            Ok(plan) => self.insert_new(verb, plan, options),
+            // What is in the way may be what another host has just made of this very name.
+            Err(error) => Err(match self.is_gone(verb) {
+                Ok(false) => Insert::Taken,
+                _ => Insert::Failed(self.failed(verb, error)),
+            }),
+        }
     }
 
     fn insert_new(

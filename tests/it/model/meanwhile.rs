@@ -192,6 +192,16 @@ fn create_while_another_host_creates_uses_or_removes() {
 }
 
 #[test]
+fn a_volume_that_another_host_makes_meanwhile_is_as_good_as_ones_own() {
+    for nth in 1.. {
+        let (world, notes) = (Arc::new(World::new(MapperKind::Krbd)), Notes::default());
+        let made = interrupted(&world, &notes, &Work::Verb(create()), nth, &[create()]);
+        let Some((done, _)) = made else { return };
+        assert!(done, "with a create of the other host before call {nth}");
+    }
+}
+
+#[test]
 fn create_while_another_host_creates_and_removes_leaves_no_image() {
     at_every_place(&[], &Work::Verb(create()), &[create(), remove()]);
 }
