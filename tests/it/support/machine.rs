@@ -254,7 +254,7 @@ impl Machine {
     /// A Mount that has to be refused; what is said. Ten times as quick as a container.
     #[track_caller]
     pub(crate) fn mount_refused(&self, volume: &str) -> String {
-        let body = json!({"Name": volume, "ID": "a mount that is refused"});
+        let body = json!({"Name": volume, "ID": "refused"});
         let reply = self.call("Mount", &body).expect("the daemon answers");
         assert!(!reply.is_ok(), "{volume} is mounted on {}", self.name());
         reply.error().to_owned()
