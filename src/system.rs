@@ -24,6 +24,7 @@ pub use error::{SystemError, SystemErrorKind};
 pub use exit::end_process;
 pub use kernel::kernel_entry;
 pub use linux::{LinuxSettings, LinuxSystem};
+pub(crate) use mapper::loop_devices;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -24,6 +24,8 @@ use crate::ceph::RadosCluster;
 use crate::config::Settings;
 use crate::protocol::admin::Findings;
 use crate::service::{Finding, Verdict};
+use crate::system::{LinuxSettings, LinuxSystem, Mappers};
+use crate::volume::MapperKind;
 
 /// How long the whole look at the cluster may take: a person waits.
 const CLUSTER_LIMIT: Duration = Duration::from_secs(40);
@@ -53,27 +55,41 @@ pub(super) fn run(matches: &ArgMatches, tool: &Tool) -> Result<Outcome, Failure>
 }
 
 fn examine(settings: &Settings) -> Vec<Finding> {
-    let mut findings = host::check(&host::Facts::gather(), settings.mapper);
+    let system = match look_at(settings) {
+        Ok(system) => system,
+        Err(error) => return vec![failed("host", error.to_string(), "mount /proc")],
+    };
+    let mut findings = host::check(&host::Facts::gather(&system), settings.mapper);
     let conf = files::ConfFacts::gather(&settings.ceph);
     let keyring = files::KeyringFacts::gather(&settings.ceph, &conf);
     findings.extend(files::check_conf(&conf));
     findings.push(files::check_keyring(&keyring, &settings.ceph.client_id));
     findings.push(clock::check(&clock::Facts::gather()));
-    findings.extend(ask_cluster(settings));
+    // Where nothing else is said it is krbd, if the host can.
+    let mapper = settings.mapper.unwrap_or(MapperKind::Krbd);
+    findings.extend(ask_cluster(settings, system.carried_features(mapper)));
     let socket = socket::State::gather(&settings.socket);
     findings.push(socket::check(&socket, &settings.socket));
-    findings.extend(leftovers::check(&leftovers::Facts::gather(&settings.folders), socket.lives()));
+    findings.extend(leftovers::check(
+        &leftovers::Facts::gather(&system, &settings.folders),
+        socket.lives(),
+    ));
     findings
 }
 
+fn look_at(settings: &Settings) -> crate::system::Result<LinuxSystem> {
+    let (ceph, state) = (&settings.ceph, &settings.folders.state);
+    LinuxSystem::to_look_at(LinuxSettings::new(state, &ceph.conf, &ceph.client_id))
+}
+
 /// Asks the cluster on a thread of its own: whatever librados does, the doctor comes to an end.
-fn ask_cluster(settings: &Settings) -> Vec<Finding> {
+fn ask_cluster(settings: &Settings, carried: Option<Vec<String>>) -> Vec<Finding> {
     let (tell, hear) = mpsc::channel();
     let asked = settings.clone();
     std::thread::spawn(move || {
         let cluster = RadosCluster::new(settings::access(&asked.ceph, Some(QUESTION_LIMIT)));
         // Nobody hears it where the limit has passed.
-        let _ = tell.send(cluster::examine(&cluster, &asked));
+        let _ = tell.send(cluster::examine(&cluster, &asked, carried.as_deref()));
     });
     hear.recv_timeout(CLUSTER_LIMIT).unwrap_or_else(|_| {
         let detail = format!("no end of the questions after {CLUSTER_LIMIT:?}");

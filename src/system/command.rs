@@ -70,6 +70,12 @@ impl Programs {
         }
     }
 
+    /// Those of the programs that are missing, each with its package.
+    pub(crate) fn missing<'a>(&self, names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+        let absent = names.iter().filter(|name| self.find(name).is_err());
+        absent.map(|name| (*name, package_of(name))).collect()
+    }
+
     fn search_path(&self) -> OsString {
         let folders: Vec<&OsStr> = self.0.iter().map(|folder| folder.as_os_str()).collect();
         folders.join(OsStr::new(":"))

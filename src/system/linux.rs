@@ -58,12 +58,22 @@ impl LinuxSystem {
     /// Makes the state folder where it is missing.
     pub fn new(settings: LinuxSettings) -> Result<Self> {
         let state = &settings.state_folder;
-        let host = this_host().map_err(|kind| kind.during("read the boot ID"))?;
         super::state::make_folder(state)
             .map_err(|error| io(state)(error).during("make the state folder"))?;
+        Self::to_look_at(settings)
+    }
+
+    /// Changes nothing: for one who only asks.
+    pub fn to_look_at(settings: LinuxSettings) -> Result<Self> {
+        let host = this_host().map_err(|kind| kind.during("read the boot ID"))?;
         let programs = Programs::new(settings.program_folders.clone());
         let kernel = Kernel::new(settings.helper.clone(), programs.clone());
         Ok(Self { host, settings, kernel, programs, being_made: Mutex::default() })
+    }
+
+    /// Those of the programs that are missing, each with its package.
+    pub(crate) fn missing_programs<'a>(&self, names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+        self.programs.missing(names)
     }
 
     pub(super) fn kernel(&self) -> &Kernel {

@@ -11,6 +11,8 @@ mod nbd;
 mod numbered;
 mod record;
 
+pub(crate) use fuse::loop_devices;
+
 use std::path::Path;
 use std::time::Duration;
 

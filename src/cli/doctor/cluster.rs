@@ -8,25 +8,17 @@ use crate::ceph::{
 };
 use crate::config::{CephAccess, Home, Settings};
 use crate::service::Finding;
-use crate::volume::{Location, MapperKind};
+use crate::volume::Location;
 
 /// More images than this are not opened one by one.
 const MOST_IMAGES: usize = 200;
 
-/// The features that every kernel since 5.4 maps with krbd.
-const KRBD_FEATURES: [&str; 8] = [
-    "layering",
-    "striping",
-    "exclusive-lock",
-    "object-map",
-    "fast-diff",
-    "deep-flatten",
-    "data-pool",
-    "operations",
-];
-
 /// Asks one question after the other; the first that shows the cluster away is the last.
-pub(super) fn examine(cluster: &dyn Cluster, settings: &Settings) -> Vec<Finding> {
+pub(super) fn examine(
+    cluster: &dyn Cluster,
+    settings: &Settings,
+    carried: Option<&[String]>,
+) -> Vec<Finding> {
     let status = cluster.status();
     let reached = status.is_ok();
     let mut findings = vec![check_status(&status, &settings.ceph)];
@@ -38,7 +30,7 @@ pub(super) fn examine(cluster: &dyn Cluster, settings: &Settings) -> Vec<Finding
     findings.extend(check_groups(&cluster.placement_groups()));
     findings.push(check_pool(&cluster.pool_usage(&home.pool), &home.pool));
     findings.push(check_home(&cluster.image_list(&home), &settings.home));
-    findings.extend(examine_images(cluster, &home, settings.mapper));
+    findings.extend(examine_images(cluster, &home, carried));
     findings
 }
 
@@ -155,11 +147,12 @@ fn check_home(images: &ClusterResult<Vec<String>>, home: &Home) -> Finding {
     }
 }
 
-/// Opens the images of the home one by one, and finds those that this mapper cannot map.
+/// Opens the images of the home one by one, and finds those that have more features than this
+/// host's mapper carries; `None`: it carries all.
 fn examine_images(
     cluster: &dyn Cluster,
     home: &Location,
-    mapper: Option<MapperKind>,
+    carried: Option<&[String]>,
 ) -> Option<Finding> {
     let names = cluster.image_list(home).ok()?;
     let features = names.iter().take(MOST_IMAGES).filter_map(|name| {
@@ -167,17 +160,13 @@ fn examine_images(
         let info = cluster.image_info(&image).ok()?;
         Some((image.to_string(), info.features))
     });
-    check_features(&features.collect::<Vec<_>>(), mapper)
+    check_features(&features.collect::<Vec<_>>(), carried?)
 }
 
-fn check_features(images: &[(String, Vec<String>)], mapper: Option<MapperKind>) -> Option<Finding> {
-    let carries_all = matches!(mapper, Some(MapperKind::Nbd | MapperKind::Fuse));
-    let odd = |features: &[String]| -> Vec<String> {
-        let odd = features.iter().filter(|feature| !KRBD_FEATURES.contains(&&feature[..]));
-        odd.cloned().collect()
-    };
-    let mut commands = images.iter().filter(|_| !carries_all).filter_map(|(image, features)| {
-        let odd = odd(features);
+fn check_features(images: &[(String, Vec<String>)], carried: &[String]) -> Option<Finding> {
+    let mut commands = images.iter().filter_map(|(image, features)| {
+        let odd: Vec<_> =
+            features.iter().filter(|of| !carried.contains(of)).map(String::as_str).collect();
         (!odd.is_empty()).then(|| format!("rbd feature disable {image} {}", odd.join(" ")))
     });
     let first = commands.next()?;
@@ -269,10 +258,10 @@ mod tests {
         let image = |features: &[&str]| {
             vec![("rbd/docker/a".to_owned(), features.iter().map(|f| (*f).to_owned()).collect())]
         };
-        assert_eq!(check_features(&image(&["layering", "exclusive-lock"]), None), None);
+        let carried = ["layering", "exclusive-lock"].map(str::to_owned);
+        assert_eq!(check_features(&image(&["layering", "exclusive-lock"]), &carried), None);
         let journaled = image(&["layering", "journaling"]);
-        assert_eq!(check_features(&journaled, Some(MapperKind::Nbd)), None);
-        let finding = check_features(&journaled, None).expect("krbd has no journaling");
+        let finding = check_features(&journaled, &carried).expect("krbd has no journaling");
         let command = "rbd feature disable rbd/docker/a journaling";
         assert!(finding.advice.is_some_and(|advice| advice.ends_with(command)));
     }

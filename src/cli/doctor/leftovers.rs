@@ -3,20 +3,12 @@
 //! A daemon that runs accounts for them itself. Without one they are either volumes that go on
 //! working (which is how it should be) or what a crash left half-made.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{ok, warning};
 use crate::config::Folders;
 use crate::service::Finding;
-
-/// A mount below one of our folders.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mounted {
-    pub(super) source: String,
-    pub(super) target: PathBuf,
-    pub(super) fs_type: String,
-}
+use crate::system::{LinuxSystem, Mount, Mounts, loop_devices};
 
 /// A loop device whose file lies below the state folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,24 +21,23 @@ pub(super) struct LoopDevice {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Facts {
     /// Below the mount root.
-    pub(super) volumes: Vec<Mounted>,
+    pub(super) volumes: Vec<Mount>,
     /// Below the state folder: the mappers' own mounts.
-    pub(super) helpers: Vec<Mounted>,
+    pub(super) helpers: Vec<Mount>,
     pub(super) loops: Vec<LoopDevice>,
 }
 
 impl Facts {
-    pub(super) fn gather(folders: &Folders) -> Self {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounts: Vec<_> = table.lines().filter_map(parse_mount).collect();
+    pub(super) fn gather(system: &LinuxSystem, folders: &Folders) -> Self {
+        let mounts = system.mounts().unwrap_or_default();
         let below = |folder: &Path| {
-            let below = |mount: &&Mounted| mount.target.starts_with(folder);
+            let below = |mount: &&Mount| mount.target.starts_with(folder);
             mounts.iter().filter(below).cloned().collect()
         };
         Self {
             volumes: below(&folders.mount_root),
             helpers: below(&folders.state),
-            loops: loop_devices(&folders.state),
+            loops: loops_below(&folders.state),
         }
     }
 }
@@ -77,7 +68,7 @@ fn is_mounted(device: &LoopDevice, facts: &Facts) -> bool {
     facts.volumes.iter().any(|mount| mount.source == device.device)
 }
 
-fn is_used(mount: &Mounted, facts: &Facts) -> bool {
+fn is_used(mount: &Mount, facts: &Facts) -> bool {
     facts.loops.iter().any(|device| device.backing.starts_with(&mount.target))
 }
 
@@ -88,50 +79,36 @@ fn unused_loop(device: &LoopDevice) -> Finding {
     warning("leftovers", detail, advice)
 }
 
-fn unused_helper(mount: &Mounted) -> Finding {
+fn unused_helper(mount: &Mount) -> Finding {
     let target = mount.target.display();
     let detail = format!("{target} ({}) is used by no device", mount.fs_type);
     let advice = format!("start the daemon, which collects it; or by hand: umount -l {target}");
     warning("leftovers", detail, advice)
 }
 
-/// `36 35 98:0 /root /target options [fields…] - type source options`
-fn parse_mount(line: &str) -> Option<Mounted> {
-    let (before, after) = line.split_once(" - ")?;
-    let mut after = after.split(' ');
-    Some(Mounted {
-        target: unescaped(before.split(' ').nth(4)?).into(),
-        fs_type: after.next()?.to_owned(),
-        source: unescaped(after.next()?),
-    })
-}
-
-/// The kernel writes space, tab, newline and backslash as octal numbers.
-fn unescaped(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
-}
-
-/// Reads sysfs only: to open such a device, or its file, could hang.
-fn loop_devices(folder: &Path) -> Vec<LoopDevice> {
-    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let device = |entry: fs::DirEntry| {
-        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
-        let backing = PathBuf::from(backing.trim_end());
-        let device = format!("/dev/{}", entry.file_name().to_string_lossy());
-        backing.starts_with(folder).then_some(LoopDevice { device, backing })
-    };
-    entries.filter_map(device).collect()
+fn loops_below(folder: &Path) -> Vec<LoopDevice> {
+    let all = loop_devices().unwrap_or_default().into_iter();
+    let below = all.filter(|(_, backing)| backing.starts_with(folder));
+    below
+        .map(|(device, backing)| LoopDevice { device: device.display().to_string(), backing })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::service::Verdict;
+    use crate::system::DeviceNumber;
 
-    fn mounted(source: &str, target: &str) -> Mounted {
-        Mounted { source: source.into(), target: target.into(), fs_type: "ext4".into() }
+    fn mounted(source: &str, target: &str) -> Mount {
+        Mount {
+            number: DeviceNumber { major: 7, minor: 3 },
+            root: "/".into(),
+            target: target.into(),
+            fs_type: "ext4".into(),
+            source: source.into(),
+            read_only: false,
+        }
     }
 
     fn whole() -> Facts {
@@ -165,12 +142,5 @@ mod tests {
         let no_loop = Facts { loops: Vec::new(), volumes: Vec::new(), ..whole() };
         let findings = check(&no_loop, false);
         assert!(findings[0].advice.as_deref().is_some_and(|a| a.ends_with("umount -l /s/fuse/a")));
-    }
-
-    #[test]
-    fn mountinfo_is_read_with_its_escapes() {
-        let line = r"36 35 98:0 / /m/a\040b rw,noatime shared:1 - ext4 /dev/loop3 rw";
-        assert_eq!(parse_mount(line), Some(mounted("/dev/loop3", "/m/a b")));
-        assert_eq!(parse_mount("nonsense"), None);
     }
 }

@@ -412,8 +412,8 @@ fn end(process: ProcessId, deadline: &Deadline) -> KindResult<()> {
     Err(SystemErrorKind::Timeout { after: started.elapsed() })
 }
 
-/// Every loop device with a file, by sysfs. Asking the devices would look at their files.
-fn loop_devices() -> KindResult<HashMap<PathBuf, PathBuf>> {
+/// Every loop device with its file, by sysfs. Asking the devices would look at their files.
+pub(crate) fn loop_devices() -> KindResult<HashMap<PathBuf, PathBuf>> {
     let path = Path::new("/sys/block");
     let names = std::fs::read_dir(path).map_err(io(path))?.flatten().map(|it| it.file_name());
     let loops = names.filter(|name| name.to_string_lossy().starts_with("loop"));
