@@ -37,7 +37,7 @@ pub(crate) use at_data;
 
 /// Writes a record after the other, each with its number and a checksum of it, and prints the
 /// number only once the record is on the disk. Ends when `/data/stop` is there.
-const RECORDER: &str = "\
+pub(crate) const RECORDER: &str = "\
     trap 'exit 0' TERM; i=0; \
     while [ ! -e /data/stop ]; do \
       i=$((i + 1)); \
@@ -47,7 +47,7 @@ const RECORDER: &str = "\
     done";
 
 /// Checks what the recorder has written, and prints the number of the last whole record.
-const VERIFIER: &str = "\
+pub(crate) const VERIFIER: &str = "\
     n=0; while read -r i sum; do \
       n=$((n + 1)); \
       [ \"$i\" = $n ] || { echo \"record $n is $i\"; exit 1; }; \
@@ -55,14 +55,14 @@ const VERIFIER: &str = "\
     done < /data/log; echo $n";
 
 /// The last record that a recorder has acknowledged.
-fn recorded(docker: &Docker, container: &str) -> u64 {
+pub(crate) fn recorded(docker: &Docker, container: &str) -> u64 {
     let text = docker.ok(&["logs", "--tail", "1", container]);
     text.lines().next_back().and_then(|line| line.parse().ok()).unwrap_or_default()
 }
 
 /// Waits until the recorder has acknowledged some more records.
 #[track_caller]
-fn assert_recording(docker: &Docker, container: &str) {
+pub(crate) fn assert_recording(docker: &Docker, container: &str) {
     let before = recorded(docker, container);
     let on = within(SOON, || recorded(docker, container) > before + 3);
     assert!(

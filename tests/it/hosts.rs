@@ -4,6 +4,7 @@
 //! as much as it can of one volume and one container.
 
 mod choice;
+mod failover;
 mod krbd;
 mod lab;
 mod nbd;

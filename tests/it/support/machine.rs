@@ -50,6 +50,7 @@ pub(crate) struct Machine {
     flags: Vec<String>,
     runs_daemon: bool,
     volumes: Vec<String>,
+    announced: Vec<String>,
     log_before: usize,
 }
 
@@ -95,6 +96,7 @@ impl Machine {
             flags: Vec::new(),
             runs_daemon: false,
             volumes: Vec::new(),
+            announced: Vec::new(),
             log_before: 0,
         }
     }
@@ -106,6 +108,7 @@ impl Machine {
     /// As every test finds it.
     fn prepare(&mut self) {
         self.docker.forget();
+        self.announced.clear();
         if self.has_power {
             self.mend();
             self.guest(&["engine-start"]);
@@ -120,6 +123,11 @@ impl Machine {
         }
         self.daemon(&[]);
         self.log_before = self.log().len();
+    }
+
+    /// An error in the daemon's log that has this text is what the test is about.
+    pub(crate) fn announce(&mut self, text: &str) {
+        self.announced.push(text.to_owned());
     }
 
     /// The lab's network and cluster.
@@ -362,7 +370,8 @@ impl Machine {
         let log = self.log_since();
         let errors =
             log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"));
-        let errors: Vec<&str> = errors.collect();
+        let announced = |line: &&str| !self.announced.iter().any(|text| line.contains(text));
+        let errors: Vec<&str> = errors.filter(announced).collect();
         assert!(errors.is_empty(), "errors of {}'s daemon: {errors:#?}", self.name());
     }
 

@@ -49,6 +49,14 @@ impl Network {
         assert!(output.status.success(), "hosts {words:?}: {output:?}");
     }
 
+    /// A verb of `tests/lab/cluster` for one of the cluster's daemons.
+    #[track_caller]
+    pub(crate) fn cluster(&self, verb: &str, daemon: &str) {
+        let (tool, folder) = (lab_tool("cluster"), self.folder.join("cluster"));
+        let paths = [&tool, &folder].map(|path| path.to_str().expect("the path is text"));
+        self.script(&["enter", paths[0], verb, paths[1], daemon]);
+    }
+
     /// The words with which a program of this machine runs in the lab's network.
     pub(super) fn entering(&self) -> [&str; 5] {
         ["nsenter", "--target", &self.holder, "--net", "--"]

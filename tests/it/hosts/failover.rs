@@ -1,0 +1,264 @@
+//! Hosts that lose their power, stand still, or are cut off, and others that take their volumes.
+//!
+//! A container on the first host writes numbered records and acknowledges each when it is synced.
+//! Whatever becomes of that host, no acknowledged record may be missing where the volume is next,
+//! and nothing of the old host may come after.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::engine::{RECORDER, VERIFIER, assert_recording, at_data, recorded};
+use crate::support::daemon::{Reply, within, within_by};
+use crate::support::machine::{Machine, SOON, on_two};
+
+/// What the daemons run with.
+const FENCE_AFTER: Duration = Duration::from_secs(10);
+
+/// What the fenced host's daemon says of it.
+const TAKEN: &str = "volume was taken from this host";
+
+/// A container that writes to a new volume: both names.
+fn writing(host: &mut Machine) -> (String, String) {
+    let (volume, container) = (host.volume(&[]), host.fresh("writer"));
+    host.docker().start(&container, at_data!(volume), RECORDER);
+    assert_recording(host.docker(), &container);
+    (volume, container)
+}
+
+/// The engine's Mount; what it answers, and how long that took.
+fn try_mount(host: &Machine, volume: &str) -> (Result<String, String>, Duration) {
+    let start = Instant::now();
+    let reply = host.call("Mount", &json!({"Name": volume, "ID": "failover"}));
+    let reply = reply.expect("the daemon answers");
+    let mountpoint = reply.json["Mountpoint"].as_str().unwrap_or_default().to_owned();
+    let answer = if reply.is_ok() { Ok(mountpoint) } else { Err(reply.error().to_owned()) };
+    (answer, start.elapsed())
+}
+
+/// Mounts it, and finds every acknowledged record; the mountpoint, and the number of records.
+#[track_caller]
+fn take(host: &Machine, volume: &str, acknowledged: u64) -> (String, u64) {
+    let (answer, took) = try_mount(host, volume);
+    let mountpoint = answer.unwrap_or_else(|error| panic!("{volume} on {}: {error}", host.name()));
+    println!("{} mounted {volume} after {:.1} s", host.name(), took.as_secs_f64());
+    let there = records(host, &mountpoint);
+    assert!(there >= acknowledged, "{acknowledged} were acknowledged, and {there} are there");
+    (mountpoint, there)
+}
+
+#[track_caller]
+fn records(host: &Machine, mountpoint: &str) -> u64 {
+    let count = host.run(&VERIFIER.replace("/data", mountpoint));
+    count.parse().unwrap_or_else(|_| panic!("on {}: {count}", host.name()))
+}
+
+#[track_caller]
+fn unmount(host: &Machine, volume: &str) {
+    let reply = host.call("Unmount", &json!({"Name": volume, "ID": "failover"}));
+    assert!(reply.as_ref().is_ok_and(Reply::is_ok), "{reply:?}");
+}
+
+fn state(host: &Machine, volume: &str) -> String {
+    let reply = host.call("Get", &json!({"Name": volume})).expect("the daemon answers");
+    reply.json["Volume"]["Status"]["state"].as_str().unwrap_or_default().to_owned()
+}
+
+fn address(host: &Machine) -> String {
+    host.run("cat /sys/bus/rbd/devices/*/client_addr")
+}
+
+fn is_fenced(host: &Machine, address: &str) -> bool {
+    host.network().ceph(&["osd", "blocklist", "ls"]).contains(address)
+}
+
+#[test]
+fn no_acknowledged_record_is_lost_with_a_host_s_power() {
+    on_two(|one, other| {
+        let (volume, writer) = writing(one);
+        let acknowledged = recorded(one.docker(), &writer);
+        one.power_off();
+        let (mountpoint, there) = take(other, &volume, acknowledged);
+        other.run(&format!("touch {mountpoint}/mine && sync"));
+        unmount(other, &volume);
+        other.assert_released();
+
+        // What the first host knew before its boot is void.
+        one.boot();
+        one.start_daemon();
+        let (mountpoint, again) = take(one, &volume, there);
+        assert_eq!(
+            (again, one.run(&format!("ls {mountpoint}/mine"))),
+            (there, format!("{mountpoint}/mine"))
+        );
+        unmount(one, &volume);
+    });
+}
+
+/// The first host is away while the second takes its volume, and comes back.
+fn away_and_back(away: fn(&Machine), back: fn(&Machine)) {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        let (volume, writer) = writing(one);
+        let fenced = address(one);
+        let acknowledged = recorded(one.docker(), &writer);
+        away(one);
+        let (mountpoint, there) = take(other, &volume, acknowledged);
+        other.run(&format!("touch {mountpoint}/mine && sync"));
+        assert!(is_fenced(other, &fenced));
+
+        back(one);
+        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
+        assert!(noticed, "{}", state(one, &volume));
+        let ended = || one.docker().state(&writer, "State.Running") == "false";
+        assert!(within(SOON, ended), "the writer's IO hangs");
+        one.docker().ok(&["rm", "--force", &writer]);
+        one.assert_released();
+        // Read anew from the cluster: nothing of the first host came after.
+        unmount(other, &volume);
+        other.assert_released();
+        assert!(is_fenced(other, &fenced), "the entry is the only fence");
+        let (mountpoint, again) = take(one, &volume, there);
+        assert_eq!(again, there, "a late write");
+        one.run(&format!("ls {mountpoint}/mine"));
+        unmount(one, &volume);
+    });
+}
+
+#[test]
+fn a_frozen_host_writes_nothing_more_and_notices() {
+    away_and_back(Machine::freeze, Machine::thaw);
+}
+
+#[test]
+fn a_host_that_was_cut_off_writes_nothing_more_and_notices() {
+    away_and_back(Machine::cut, Machine::mend);
+}
+
+#[test]
+fn a_living_host_is_not_fenced_for_what_others_do_not_see() {
+    on_two(|one, other| {
+        other.announce("the cluster did not answer in time");
+        let (volume, writer) = writing(one);
+        let address = address(one);
+        other.daemon(&["--busy-wait", "25s", "--mount-deadline", "30s"]);
+        // The image's OSD stands still for longer than a holder may be silent.
+        thread::scope(|scope| {
+            let mount = scope.spawn(|| try_mount(other, &volume).0);
+            thread::sleep(Duration::from_secs(3));
+            one.network().cluster("pause", "osd");
+            thread::sleep(2 * FENCE_AFTER);
+            one.network().cluster("resume", "osd");
+            let refused = mount.join().expect("no panic").expect_err("the holder lives");
+            println!("with the OSD stopped: {refused}");
+        });
+        assert_recording(one.docker(), &writer);
+        // Whoever asks is cut off.
+        other.cut();
+        let refused = try_mount(other, &volume).0.expect_err("it reaches nobody");
+        println!("cut off: {refused}");
+        other.mend();
+        assert_recording(one.docker(), &writer);
+        assert!(!is_fenced(one, &address));
+        assert_eq!(state(one, &volume), "mounted");
+    });
+}
+
+#[test]
+fn of_two_hosts_that_begin_at_once_one_has_it() {
+    on_two(|one, other| {
+        let volume = one.volume(&[]);
+        for host in [&mut *one, &mut *other] {
+            host.daemon(&["--busy-wait", "2s"]);
+        }
+        for round in 0..3 * crate::support::repeats() {
+            let answers = thread::scope(|scope| {
+                let attempts = [&*one, &*other].map(|host| {
+                    let volume = &volume;
+                    scope.spawn(move || try_mount(host, volume).0)
+                });
+                attempts.map(|attempt| attempt.join().expect("no panic"))
+            });
+            let won: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+            assert!(won == [true, false] || won == [false, true], "round {round}: {answers:?}");
+            unmount(if won[0] { one } else { other }, &volume);
+            one.assert_released();
+            other.assert_released();
+        }
+    });
+}
+
+#[test]
+fn a_takeover_that_its_daemon_did_not_survive_is_completed() {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        let volume = one.volume(&[]);
+        let mountpoint = try_mount(one, &volume).0.expect("mounted");
+        one.run(&format!("echo kept > {mountpoint}/file && sync"));
+        one.freeze();
+        let asked = json!({"Name": volume, "ID": "failover"});
+        thread::scope(|scope| {
+            let call = scope.spawn(|| other.call("Mount", &asked));
+            let begun = || other.log_since().contains("fencing the holder");
+            assert!(within(SOON, begun), "nobody is fenced");
+            // The daemon is killed with the call in flight, which ends with the connection.
+            other.run("kill -9 $(cut -d' ' -f1 /run/lab/daemon)");
+            let _ = call.join().expect("no panic");
+        });
+        other.kill_daemon();
+        other.start_daemon();
+        let mountpoint = try_mount(other, &volume).0.expect("the next attempt");
+        assert_eq!(other.run(&format!("cat {mountpoint}/file")), "kept");
+        one.thaw();
+        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
+        assert!(noticed, "{}", state(one, &volume));
+        unmount(one, &volume);
+        unmount(other, &volume);
+    });
+}
+
+#[test]
+fn a_fence_that_ends_too_soon_is_none() {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        other.announce("is fenced only until");
+        other.daemon(&["--busy-wait", "2s"]);
+        let volume = one.volume(&[]);
+        try_mount(one, &volume).0.expect("mounted");
+        let fenced = address(one);
+        one.freeze();
+        one.network().ceph(&["osd", "blocklist", "add", &fenced, "3600"]);
+        let refused = try_mount(other, &volume).0.expect_err("the first entry wins");
+        assert!(refused.contains(&format!("client {fenced} is fenced only until")), "{refused}");
+        assert!(refused.contains("ceph osd blocklist rm"), "{refused}");
+        one.network().ceph(&["osd", "blocklist", "rm", &fenced]);
+        try_mount(other, &volume).0.expect("fenced for a year");
+        one.thaw();
+        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
+        assert!(noticed, "{}", state(one, &volume));
+        unmount(one, &volume);
+        unmount(other, &volume);
+    });
+}
+
+#[test]
+fn a_clone_of_a_host_is_another_host() {
+    on_two(|one, other| {
+        let volume = one.volume(&[]);
+        try_mount(one, &volume).0.expect("mounted");
+        let name = other.run("hostname");
+        other.run(&format!("hostname {}", one.name()));
+        other.stop_daemon();
+        other.start_daemon();
+        other.daemon(&["--busy-wait", "2s"]);
+        let address = address(one);
+        let refused = try_mount(other, &volume).0.expect_err("its namesake has it");
+        assert!(refused.contains(&address), "{refused}");
+        assert!(!is_fenced(one, &address));
+        other.run(&format!("hostname {name}"));
+        other.stop_daemon();
+        other.start_daemon();
+        unmount(one, &volume);
+    });
+}
