@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::references::{Phase, Reference};
-use super::{ErrorKind, Resized, Result, Service, Verb};
+use super::{ErrorKind, Resized, Result, Service, Verb, VolumeError};
 use crate::backend::{Attachment, BackendError};
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
@@ -15,7 +15,8 @@ impl Service {
     /// grows at the next mount.
     ///
     /// # Errors
-    /// `InvalidArgument` for a smaller size or one over `max-size`, and as every verb.
+    /// `InvalidArgument` for a smaller size or one over `max-size`, `InUse` where a kernel has the
+    /// image mapped for writing, and as every verb.
     pub fn resize(
         &self,
         name: &VolumeName,
@@ -30,7 +31,7 @@ impl Service {
         self.check_growth(verb, from, size)?;
         if size > from {
             let resized = self.backend.resize(&record.location, size);
-            resized.map_err(|error| self.failed(verb, error))?;
+            resized.map_err(|error| self.not_resized(verb, error))?;
         }
         self.change(verb, |record| Some(Record { size, ..record.clone() }))?;
         let mounted = self.references.get(name).filter(|r| r.phase == Phase::Mounted);
@@ -41,6 +42,16 @@ impl Service {
             _ => false,
         };
         Ok(Resized { from, to: size, file_system_grown })
+    }
+
+    /// A kernel that has mapped the image keeps its lock, and cannot grow it for others.
+    fn not_resized(&self, verb: Verb<'_>, error: BackendError) -> VolumeError {
+        match error {
+            BackendError::Cluster(error) if error.errno == libc::EROFS => verb
+                .error(ErrorKind::InUse, "volume is mapped by krbd, which keeps its size meanwhile")
+                .advise("stop its containers, resize it, and start them again"),
+            error => self.failed(verb, error),
+        }
     }
 
     /// False where this host cannot grow it while it is mounted.

@@ -75,15 +75,20 @@ fn both_kernels_read_an_image_at_once() {
 }
 
 #[test]
-fn the_kernel_sees_a_resize_and_gives_bytes_back() {
+fn a_volume_grows_between_two_mounts_and_gives_bytes_back() {
     on_one(|host| {
         let volume = host.volume(&["size=128M"]);
         let container = host.fresh("c");
         host.docker().idle(&container, at_data!(volume));
         let before = size(host, &container);
-        let said = host.tool(&["resize", &volume, "192M"]);
-        assert!(said.contains("128 MiB to 192 MiB"), "{said}");
-        assert!(!said.contains("at the next mount"), "{said}");
+        // With `exclusive` the kernel keeps the lock, which whoever resizes would need.
+        let refused = host.try_tool(&["resize", &volume, "192M"]);
+        assert_eq!(refused.status, 4, "{refused:?}");
+        assert!(refused.err.contains("stop its containers, resize it"), "{refused:?}");
+        host.docker().ok(&["stop", &container]);
+        host.assert_released();
+        host.tool(&["resize", &volume, "192M"]);
+        host.docker().ok(&["start", &container]);
         let after = size(host, &container);
         assert!(after > before + 50 * 1024, "{before} KiB to {after} KiB");
 

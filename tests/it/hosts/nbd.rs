@@ -7,7 +7,7 @@ use crate::support::machine::on_two;
 fn a_volume_is_written_by_nbd_outlives_the_daemon_and_is_read_by_krbd() {
     on_two(|one, other| {
         one.daemon(&["--mapper", "nbd"]);
-        let volume = one.volume(&["features=layering,exclusive-lock,object-map,fast-diff"]);
+        let volume = one.volume(&["size=64M"]);
         let container = one.fresh("c");
         one.docker().idle(&container, at_data!(volume));
         let mounted = one.docker().exec(&container, "grep ' /data ' /proc/mounts");
