@@ -310,7 +310,8 @@ fn of_backend(error: &BackendError) -> ErrorKind {
         BackendError::Cluster(error) => of_cluster(error.kind),
         BackendError::System(error) => match &error.kind {
             SystemErrorKind::Busy(_) => ErrorKind::InUse,
-            SystemErrorKind::Timeout { .. } => ErrorKind::Unavailable,
+            // Whose the image is by then is seen at the next attempt.
+            SystemErrorKind::Timeout { .. } | SystemErrorKind::Held => ErrorKind::Unavailable,
             SystemErrorKind::Command { .. }
             | SystemErrorKind::Missing { .. }
             | SystemErrorKind::Refused(_)

@@ -37,7 +37,9 @@ impl BackendError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Cluster(error) => error.may_pass(),
-            Self::System(error) => matches!(error.kind, SystemErrorKind::Timeout { .. }),
+            Self::System(error) => {
+                matches!(error.kind, SystemErrorKind::Timeout { .. } | SystemErrorKind::Held)
+            }
             Self::Unwind { cause, .. } => cause.may_pass(),
             Self::Invalid(_) | Self::Conflict(_) | Self::Unsafe(_) => false,
         }

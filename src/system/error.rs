@@ -46,6 +46,9 @@ pub enum SystemErrorKind {
     /// Somebody holds it.
     #[error("busy, held by {}", list(.0))]
     Busy(Vec<Holder>),
+    /// Another client of the cluster has the image, and does not hand it over.
+    #[error("another client has the image open for writing")]
+    Held,
     /// Refused, for a reason that only a person can change.
     #[error("{0}")]
     Refused(String),

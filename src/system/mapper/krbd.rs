@@ -177,7 +177,14 @@ impl Numbered for Krbd<'_> {
             self.0.programs().find("modprobe")?.arg("rbd").run(deadline)?;
         }
         let rbd = self.0.programs().find("rbd")?.args(self.0.ceph_args());
-        rbd.args(map_arguments(request)).run(deadline)?;
+        let rbd = rbd.args(map_arguments(request));
+        let output = rbd.run_to_any_end(deadline)?;
+        match output.code() {
+            Some(0) => {}
+            // `rbd` exits with the errno: the owner of the lock keeps it.
+            Some(libc::EROFS) => return Err(SystemErrorKind::Held),
+            _ => return Err(rbd.failed(&output)),
+        }
         let mut new = devices(Path::new(DEVICES))?
             .into_iter()
             .filter(|seen| seen.image == request.image && !before.contains(&seen.name));

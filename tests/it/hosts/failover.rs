@@ -170,9 +170,9 @@ fn of_two_hosts_that_begin_at_once_one_has_it() {
     on_two(|one, other| {
         let volume = one.volume(&[]);
         for host in [&mut *one, &mut *other] {
-            host.daemon(&["--busy-wait", "2s"]);
+            host.daemon(&["--busy-wait", "10s"]);
         }
-        for round in 0..3 * crate::support::repeats() {
+        for round in 0..2 * crate::support::repeats() {
             let answers = thread::scope(|scope| {
                 let attempts = [&*one, &*other].map(|host| {
                     let volume = &volume;
