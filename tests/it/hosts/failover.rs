@@ -65,6 +65,13 @@ fn state(host: &Machine, volume: &str) -> String {
     reply.json["Volume"]["Status"]["state"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Waits until the host has noticed that the volume was taken from it.
+#[track_caller]
+fn assert_noticed(host: &Machine, volume: &str) {
+    let noticed = within_by(SOON, Duration::from_secs(1), || state(host, volume) == "broken");
+    assert!(noticed, "{volume} is {} on {}", state(host, volume), host.name());
+}
+
 fn address(host: &Machine) -> String {
     host.run("cat /sys/bus/rbd/devices/*/client_addr")
 }
@@ -109,8 +116,7 @@ fn away_and_back(away: fn(&Machine), back: fn(&Machine)) {
         assert!(is_fenced(other, &fenced));
 
         back(one);
-        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
-        assert!(noticed, "{}", state(one, &volume));
+        assert_noticed(one, &volume);
         let ended = || one.docker().state(&writer, "State.Running") == "false";
         assert!(within(SOON, ended), "the writer's IO hangs");
         one.docker().ok(&["rm", "--force", &writer]);
@@ -211,8 +217,7 @@ fn a_takeover_that_its_daemon_did_not_survive_is_completed() {
         let mountpoint = try_mount(other, &volume).0.expect("the next attempt");
         assert_eq!(other.run(&format!("cat {mountpoint}/file")), "kept");
         one.thaw();
-        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
-        assert!(noticed, "{}", state(one, &volume));
+        assert_noticed(one, &volume);
         unmount(one, &volume);
         unmount(other, &volume);
     });
@@ -235,8 +240,7 @@ fn a_fence_that_ends_too_soon_is_none() {
         one.network().ceph(&["osd", "blocklist", "rm", &fenced]);
         try_mount(other, &volume).0.expect("fenced for a year");
         one.thaw();
-        let noticed = within_by(SOON, Duration::from_secs(1), || state(one, &volume) == "broken");
-        assert!(noticed, "{}", state(one, &volume));
+        assert_noticed(one, &volume);
         unmount(one, &volume);
         unmount(other, &volume);
     });
