@@ -37,9 +37,21 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(2))
 }
 
+/// For verbs in the middle of another host's, which can only wait for what does not go on.
+fn brief() -> Deadline {
+    Deadline::after(Duration::from_millis(300))
+}
+
 /// Makes a verb and writes a record where it mounted something. What was written is noted.
-fn make(verb: &Verb, service: &Service, host: &SimHost, record: Record, notes: &Notes) -> bool {
-    let answer = verb.call(service, &soon());
+fn make(
+    verb: &Verb,
+    by: &Deadline,
+    service: &Service,
+    host: &SimHost,
+    record: Record,
+    notes: &Notes,
+) -> bool {
+    let answer = verb.call(service, by);
     let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
     if let Ok(Some(mountpoint)) = &answer {
         assert!(host.write_at(mountpoint, record), "a write to what was mounted");
@@ -67,7 +79,7 @@ fn at_every_place(before: &[Verb], work: &Work, others: &[Verb]) {
     let prepare = |world: &World, notes: &Notes| {
         let (service, kernel) = (world.service(0), &world.nodes[0].host);
         for verb in before {
-            assert!(make(verb, service, kernel, BEFORE, notes), "{verb:?}");
+            assert!(make(verb, &soon(), service, kernel, BEFORE, notes), "{verb:?}");
         }
     };
     at_every_place_after(&prepare, work, others);
@@ -103,13 +115,14 @@ fn interrupted(
     let (there, noted, others) = (Arc::clone(world), Arc::clone(notes), others.to_vec());
     world.nodes[0].plan.meanwhile(nth, move || {
         let (service, kernel) = (there.service(1), &there.nodes[1].host);
-        let made = others.iter().map(|verb| make(verb, service, kernel, MEANWHILE, &noted));
+        let make = |verb: &Verb| make(verb, &brief(), service, kernel, MEANWHILE, &noted);
+        let made = others.iter().map(make);
         let made: Vec<bool> = made.collect();
         answer.send(made).expect("it is waited for");
     });
     let service = world.service(0);
     let done = match work {
-        Work::Verb(verb) => make(verb, service, &world.nodes[0].host, BEFORE + 1, notes),
+        Work::Verb(verb) => make(verb, &soon(), service, &world.nodes[0].host, BEFORE + 1, notes),
         Work::Rebuild => service.rebuild(&soon()).is_ok(),
         Work::Reconcile => {
             service.reconcile(&soon());
