@@ -10,15 +10,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CatalogError, Result};
+use super::{CatalogError, PAGE, Result};
 use crate::ceph::Cluster;
 use crate::volume::{ImageSpec, Location, VolumeName};
 
 /// The fences' object in the home namespace.
 const FENCES_OBJECT: &str = "docker-volume-ceph.fences";
-
-/// As many keys as an OSD returns at once by default.
-const PAGE: u64 = 1024;
 
 /// A client that was shut out, or was about to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

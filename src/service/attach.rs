@@ -18,7 +18,7 @@ use crate::volume::{ByteSize, MountId, Record, VolumeName, VolumeOptions};
 /// How long an undo may take after its cause used up the deadline.
 const UNDO: Duration = Duration::from_secs(15);
 
-/// How often a holder is looked at again.
+/// Between two attempts of a mount that may still succeed.
 const POLL: Duration = Duration::from_millis(500);
 
 /// A container that has just ended may hold its mounts for a moment longer.

@@ -129,7 +129,5 @@ fn held(reference: &Reference) -> Option<&Attachment> {
 
 /// Who claims the volume, where that is not this reference's mount.
 fn another<'a>(record: &'a Record, reference: &Reference) -> Option<&'a Claim> {
-    let ours =
-        |claim: &&Claim| claim.boot_id == reference.boot_id && claim.since == reference.since;
-    record.claim.as_ref().filter(|claim| !ours(claim))
+    record.claim.as_ref().filter(|claim| !reference.has_made(claim))
 }

@@ -185,8 +185,7 @@ impl Service {
         reference: &Reference,
         used: Option<ByteSize>,
     ) -> Result<()> {
-        let ours =
-            |claim: &Claim| claim.boot_id == reference.boot_id && claim.since == reference.since;
+        let ours = |claim: &Claim| reference.has_made(claim);
         let dropped = self.catalog.update(verb.name, |record| {
             let held = record.claim.iter().chain(&record.readers).any(ours);
             held.then(|| {

@@ -194,14 +194,11 @@ impl Service {
     }
 
     fn holder(&self, claim: &Claim) -> HolderView {
-        let here = |reference: &Reference| {
-            reference.boot_id == claim.boot_id && reference.since == claim.since
-        };
         HolderView {
             host: claim.host.clone(),
             address: claim.address.clone(),
             since: claim.since,
-            here: self.references.all().iter().any(here),
+            here: self.references.all().iter().any(|reference| reference.has_made(claim)),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorKind, Service, Verb};
+use super::{Service, Verb};
 use crate::deadline::Deadline;
 use crate::volume::VolumeName;
 
@@ -28,7 +28,7 @@ enum Message {
 /// What the other answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Reply {
+enum Reply {
     /// It is done.
     Done,
     /// It was not done: why.
@@ -55,8 +55,13 @@ impl Service {
         }
     }
 
-    /// Asks the daemons of a boot to release a volume; `None` where none of them answers.
-    pub(super) fn ask_to_release(&self, verb: Verb<'_>, boot_id: &str) -> Option<Reply> {
+    /// Asks the daemons of a boot to release a volume: done, or refused and why; `None` where none of
+    /// them has it or answers.
+    pub(super) fn ask_to_release(
+        &self,
+        verb: Verb<'_>,
+        boot_id: &str,
+    ) -> Option<std::result::Result<(), String>> {
         let message = serde_json::to_vec(&Message::Release(verb.name.clone()));
         let message = message.expect("messages are plain data");
         let wait = verb.deadline.at_most(ANSWER).left();
@@ -71,10 +76,13 @@ impl Service {
         let answers = notified.answers.iter();
         let replies: Vec<Reply> =
             answers.filter_map(|answer| serde_json::from_slice(&answer.message).ok()).collect();
-        let those =
-            |wanted: fn(&Reply) -> bool| replies.iter().find(|reply| wanted(reply)).cloned();
-        those(|reply| *reply == Reply::Done)
-            .or_else(|| those(|reply| matches!(reply, Reply::Refused(_))))
+        if replies.contains(&Reply::Done) {
+            return Some(Ok(()));
+        }
+        replies.into_iter().find_map(|reply| match reply {
+            Reply::Refused(why) => Some(Err(why)),
+            Reply::Done | Reply::NotHere => None,
+        })
     }
 
     fn heard(&self, message: &Message) -> Reply {
@@ -88,7 +96,6 @@ impl Service {
         tracing::info!(volume = %name, ?released, "another host asked for the volume");
         match released {
             Ok(()) => Reply::Done,
-            Err(error) if error.kind == ErrorKind::NotFound => Reply::NotHere,
             Err(error) => Reply::Refused(error.cause),
         }
     }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Attachment;
 use crate::durable;
-use crate::volume::{ImageSpec, MountId, VolumeName};
+use crate::volume::{Claim, ImageSpec, MountId, VolumeName};
 
 /// Where an attachment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,11 @@ impl Reference {
     /// What containers see.
     pub(super) fn mountpoint(&self) -> PathBuf {
         if self.folder.is_empty() { self.target.clone() } else { self.target.join(&self.folder) }
+    }
+
+    /// Is it this reference's claim? Never told by the host's name, which clones share.
+    pub(super) fn has_made(&self, claim: &Claim) -> bool {
+        claim.boot_id == self.boot_id && claim.since == self.since
     }
 }
 

@@ -1,7 +1,6 @@
 //! Giving a volume up, here or elsewhere: for an operator who knows more than the daemons.
 
 use super::claim::{Held, Sight};
-use super::messages::Reply;
 use super::{Drained, ErrorKind, Released, Result, Service, Verb, VolumeError};
 use crate::catalog::Entry;
 use crate::deadline::Deadline;
@@ -52,13 +51,11 @@ impl Service {
     fn ask_holder(&self, verb: Verb<'_>, claim: &Claim) -> Result<String> {
         let host = &claim.host;
         match self.ask_to_release(verb, &claim.boot_id) {
-            Some(Reply::Done) => Ok(host.clone()),
-            Some(Reply::Refused(why)) => {
+            Some(Ok(())) => Ok(host.clone()),
+            Some(Err(why)) => {
                 Err(verb.error(ErrorKind::InUse, format!("host {host} refused: {why}")))
             }
-            Some(Reply::NotHere) | None => {
-                Err(verb.error(ErrorKind::Unavailable, format!("host {host} does not answer")))
-            }
+            None => Err(verb.error(ErrorKind::Unavailable, format!("host {host} does not answer"))),
         }
     }
 

@@ -196,10 +196,7 @@ impl Machine {
     #[track_caller]
     pub(crate) fn volume(&mut self, options: &[&str]) -> String {
         let name = self.fresh("v");
-        let options = if options.is_empty() { &["size=64M"][..] } else { options };
-        let mut words = vec!["volume", "create", "--driver", "ceph"];
-        words.extend(options.iter().flat_map(|option| ["-o", option]));
-        assert_eq!(self.docker.ok(&[&words[..], &[&name]].concat()), name);
+        self.docker.create_volume(&name, options);
         name
     }
 

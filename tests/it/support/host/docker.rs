@@ -93,6 +93,15 @@ impl Docker {
         self.ok(&["inspect", "--format", &format!("{{{{.{field}}}}}"), container])
     }
 
+    /// Creates a volume of 64 MiB, or with these options.
+    #[track_caller]
+    pub(crate) fn create_volume(&self, name: &str, options: &[&str]) {
+        let options = if options.is_empty() { &["size=64M"][..] } else { options };
+        let mut words = vec!["volume", "create", "--driver", "ceph"];
+        words.extend(options.iter().flat_map(|option| ["-o", option]));
+        assert_eq!(self.ok(&[&words[..], &[name]].concat()), name);
+    }
+
     /// What the engine tells of a volume.
     #[track_caller]
     pub(crate) fn inspect(&self, volume: &str) -> Value {
