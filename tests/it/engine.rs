@@ -36,13 +36,16 @@ macro_rules! at_data {
 pub(crate) use at_data;
 
 /// Writes a record after the other, each with its number and a checksum of it, and prints the
-/// number only once the record is on the disk. Ends when `/data/stop` is there.
+/// number only once the record is on the disk. Ends when `/data/stop` is there. When its IO fails it
+/// says so, and stays: its volume is then in use for as long as a test wants to look at it.
 pub(crate) const RECORDER: &str = "\
     trap 'exit 0' TERM; i=0; \
+    record() { \
+      echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log && sync /data/log; \
+    }; \
     while [ ! -e /data/stop ]; do \
       i=$((i + 1)); \
-      echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log || exit 8; \
-      sync /data/log || exit 9; \
+      record || { echo failed; sleep 1000000 & wait; }; \
       echo $i; \
     done";
 
@@ -56,8 +59,13 @@ pub(crate) const VERIFIER: &str = "\
 
 /// The last record that a recorder has acknowledged.
 pub(crate) fn recorded(docker: &Docker, container: &str) -> u64 {
-    let text = docker.ok(&["logs", "--tail", "1", container]);
-    text.lines().next_back().and_then(|line| line.parse().ok()).unwrap_or_default()
+    let text = docker.ok(&["logs", "--tail", "2", container]);
+    text.lines().rev().find_map(|line| line.parse().ok()).unwrap_or_default()
+}
+
+/// Has the recorder's IO failed?
+pub(crate) fn has_failed(docker: &Docker, container: &str) -> bool {
+    docker.ok(&["logs", "--tail", "1", container]).ends_with("failed")
 }
 
 /// Waits until the recorder has acknowledged some more records.

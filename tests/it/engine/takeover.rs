@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::engine::{RECORDER, SOON, assert_recorded, assert_recording, at_data, recorded};
+use crate::engine::{
+    RECORDER, SOON, assert_recorded, assert_recording, at_data, has_failed, recorded,
+};
 use crate::support::daemon::{processes_naming, within};
 use crate::support::host::{Host, on_two};
 
@@ -60,7 +62,7 @@ fn a_host_that_stands_still_loses_its_volume_and_notices_when_it_goes_on() {
         let noticed = within(SOON, || state(one, &volume) == "\"broken\"");
         assert!(noticed, "{}", state(one, &volume));
         // The writer's IO fails rather than hangs.
-        assert!(within(SOON, || one.docker().state(&writer, "State.Running") == "false"));
+        assert!(within(SOON, || has_failed(one.docker(), &writer)));
         assert_eq!(other.docker().exec(&reader, "wc -l < /data/log"), count, "a late write");
 
         one.docker().ok(&["rm", "-f", &writer]);
@@ -94,7 +96,7 @@ fn a_holder_that_lives_is_not_fenced_however_long_others_ask() {
         let said = other.tool(&["release", "--fence", &volume]);
         assert!(said.contains("taken by force from client"), "{said}");
         let acknowledged = recorded(one.docker(), &writer);
-        assert!(within(SOON, || one.docker().state(&writer, "State.Running") == "false"));
+        assert!(within(SOON, || has_failed(one.docker(), &writer)));
         assert_recorded(other.docker(), &volume, acknowledged);
         one.docker().ok(&["rm", "-f", &writer]);
     });

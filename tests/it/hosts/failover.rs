@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::engine::{RECORDER, VERIFIER, assert_recording, at_data, recorded};
+use crate::engine::{RECORDER, VERIFIER, assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::{Reply, within, within_by};
 use crate::support::machine::{Machine, SOON, on_two};
 
@@ -117,8 +117,7 @@ fn away_and_back(away: fn(&Machine), back: fn(&Machine)) {
 
         back(one);
         assert_noticed(one, &volume);
-        let ended = || one.docker().state(&writer, "State.Running") == "false";
-        assert!(within(SOON, ended), "the writer's IO hangs");
+        assert!(within(SOON, || has_failed(one.docker(), &writer)), "the writer's IO hangs");
         one.docker().ok(&["rm", "--force", &writer]);
         one.assert_released();
         // Read anew from the cluster: nothing of the first host came after.
