@@ -14,6 +14,7 @@ mod failure;
 mod features;
 mod header;
 mod images;
+mod keyring;
 mod liveness;
 mod manager;
 mod messages;
@@ -37,12 +38,13 @@ mod watch;
 pub use access::{Access, TimeLimits};
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
+pub(crate) use keyring::keys;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::volume::{ByteSize, ImageSpec, Location};
+use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 
 /// A result of the cluster.
 pub type Result<T> = std::result::Result<T, ClusterError>;
@@ -322,6 +324,10 @@ pub trait Monitor: Send + Sync {
     /// The capabilities that the monitors know of for our own client, as (daemon type, caps);
     /// `Denied` where the client may not look.
     fn own_caps(&self) -> Result<Vec<(String, String)>>;
+
+    /// What somebody else on this host, the kernel, needs to be the same client: the monitors'
+    /// addresses by their own map, and the client's key as it is in its file now.
+    fn client_access(&self) -> Result<ClientAccess>;
 
     /// The pools' names.
     fn pools(&self) -> Result<Vec<String>>;

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, FsType, ImageSpec, MapperKind};
+use crate::volume::{ByteSize, ClientAccess, FsType, ImageSpec, MapperKind};
 
 /// A result of the host.
 pub type Result<T> = std::result::Result<T, SystemError>;
@@ -78,6 +78,8 @@ pub struct MapRequest {
     pub read_only: bool,
     /// More options for the mapper, as `rbd device map -o` takes them.
     pub map_options: Vec<String>,
+    /// How the cluster is reached, for a mapper that does not find it by itself (krbd).
+    pub client: Option<ClientAccess>,
 }
 
 /// An image that is a block device here.

@@ -1,5 +1,6 @@
 //! The nouns: validated values that every layer speaks in. No I/O and no clock.
 
+mod client;
 mod name;
 mod options;
 mod options_table;
@@ -7,6 +8,7 @@ mod record;
 mod size;
 mod spec;
 
+pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
 pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
-use crate::volume::Location;
+use crate::volume::{Location, Messenger, MonitorAddress};
 
 /// A request to the monitors, or to the active manager.
 pub(super) trait Command: Serialize {
@@ -102,6 +102,54 @@ impl VersionReply {
 impl Command for Version {
     const PREFIX: &'static str = "version";
     type Reply = VersionReply;
+}
+
+/// `ceph mon dump`.
+#[derive(Debug, Serialize)]
+pub(super) struct MonDump {}
+
+/// The monitors.
+#[derive(Debug, Deserialize)]
+pub(super) struct MonDumpReply {
+    mons: Vec<MonReply>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MonReply {
+    public_addrs: MonAddresses,
+}
+
+#[derive(Debug, Deserialize)]
+struct MonAddresses {
+    addrvec: Vec<MonAddressReply>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MonAddressReply {
+    #[serde(rename = "type")]
+    messenger: String,
+    addr: String,
+}
+
+impl MonDumpReply {
+    /// Every address of every monitor.
+    pub(super) fn addresses(self) -> Vec<MonitorAddress> {
+        let all = self.mons.into_iter().flat_map(|mon| mon.public_addrs.addrvec);
+        all.filter_map(|MonAddressReply { messenger, addr: address }| {
+            let messenger = match messenger.as_str() {
+                "v1" => Messenger::V1,
+                "v2" => Messenger::V2,
+                _ => return None,
+            };
+            Some(MonitorAddress { messenger, address })
+        })
+        .collect()
+    }
+}
+
+impl Command for MonDump {
+    const PREFIX: &'static str = "mon dump";
+    type Reply = MonDumpReply;
 }
 
 /// `ceph auth get ENTITY`. The reply's key is not read.
@@ -406,6 +454,25 @@ mod tests {
             let pool = PoolReply { pool_name: String::new(), flags_names: flags.to_owned() };
             assert_eq!(pool.is_full(), full, "{flags}");
         }
+    }
+
+    /// Captured from Ceph 16.2.15, less what is not read, and a second monitor by IPv6.
+    #[test]
+    fn monitors_are_found_by_their_map() {
+        let text = br#"{"epoch":1,"min_mon_release_name":"pacific","mons":[
+            {"rank":0,"name":"a","public_addrs":{"addrvec":[
+                {"type":"v2","addr":"10.77.0.1:10000","nonce":0},
+                {"type":"v1","addr":"10.77.0.1:10001","nonce":0}]},
+             "addr":"10.77.0.1:10001/0"},
+            {"rank":1,"name":"b","public_addrs":{"addrvec":[
+                {"type":"v1","addr":"[fd00::1]:6789","nonce":0}]},
+             "addr":"[fd00::1]:6789/0"}]}"#;
+        let addresses = read_reply::<MonDump>(text).expect("readable").addresses();
+        let texts = addresses.iter().map(|it| format!("{} {}", it.messenger, it.address));
+        assert_eq!(
+            texts.collect::<Vec<_>>(),
+            ["v2 10.77.0.1:10000", "v1 10.77.0.1:10001", "v1 [fd00::1]:6789"]
+        );
     }
 
     #[test]

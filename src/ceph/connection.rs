@@ -114,6 +114,19 @@ impl Connection {
         Ok(terminated(&text))
     }
 
+    /// The value of an option of Ceph's configuration, of which the monitors may have set it.
+    pub(super) fn option(&self, name: &str) -> Outcome<String> {
+        let text = c_string(name)?;
+        let mut value = vec![0u8; 4096];
+        // SAFETY: the handle is alive, the name a C string, the buffer as long as it is said to be.
+        check(unsafe {
+            rados_conf_get(self.handle.0, text.as_ptr(), value.as_mut_ptr().cast(), value.len())
+        })
+        // Never the value: it may be a key.
+        .map_err(|failure| Failure { message: format!("{name} cannot be read"), ..failure })?;
+        Ok(terminated(&value))
+    }
+
     /// The client's own address as blocklist entries write it, such as `10.0.0.7:0/3187512345`.
     pub(super) fn address(&self) -> Outcome<String> {
         let mut text: *mut c_char = null_mut();

@@ -15,13 +15,14 @@ use std::time::Duration;
 use super::access::whole_seconds;
 use super::cluster::RadosCluster;
 use super::command::{
-    self, AuthGet, BlocklistAdd, BlocklistLs, BlocklistRemove, Df, Health, PoolList, Version,
+    self, AuthGet, BlocklistAdd, BlocklistLs, BlocklistRemove, Df, Health, MonDump, PoolList,
+    Version,
 };
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
 use super::images::header_of;
-use super::{BlocklistEntry, ClusterStatus, Monitor, PoolUsage, Result, directory};
-use crate::volume::{ByteSize, ImageSpec, Location};
+use super::{BlocklistEntry, ClusterStatus, Monitor, PoolUsage, Result, directory, keyring};
+use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 
 impl Monitor for RadosCluster {
     fn status(&self) -> Result<ClusterStatus> {
@@ -44,6 +45,21 @@ impl Monitor for RadosCluster {
         self.on_connection("read the capabilities of", entity, |connection| {
             let entities = command::send(connection, &request)?;
             Ok(entities.into_iter().flat_map(|entity| entity.caps).collect())
+        })
+    }
+
+    fn client_access(&self) -> Result<ClientAccess> {
+        let client_id = &self.access().client_id;
+        let subject = format!("client.{client_id}");
+        self.on_connection("read monitors and key for", subject, |connection| {
+            let options = connection.option("rbd_default_map_options")?;
+            let options = options.split(',').map(str::trim).filter(|option| !option.is_empty());
+            Ok(ClientAccess {
+                monitors: command::send(connection, &MonDump {})?.addresses(),
+                client_id: client_id.clone(),
+                key: keyring::key_in_use(connection, client_id)?,
+                default_map_options: options.map(str::to_owned).collect(),
+            })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::system::{
     self, DeviceNumber, Filesystems, FormatRequest, FsUsage, Holder, Host, MapRequest,
     MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, System,
 };
-use crate::volume::{ByteSize, FsType, ImageSpec, Location, MapperKind};
+use crate::volume::{ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind};
 
 /// A cluster whose calls fail where the plan says so.
 pub struct FaultyCluster {
@@ -104,6 +104,7 @@ through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn status(&self) -> ClusterStatus;
     fn own_address(&self) -> String;
     fn own_caps(&self) -> Vec<(String, String)>;
+    fn client_access(&self) -> ClientAccess;
     fn pools(&self) -> Vec<String>;
     fn pool_usage(&self, pool: &str) -> PoolUsage;
     fn namespaces(&self, pool: &str) -> Vec<String>;

@@ -44,7 +44,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.xfs", "xfsprogs"),
     ("xfs_growfs", "xfsprogs"),
     ("modprobe", "kmod"),
-    ("rbd", "ceph-common"),
     ("rbd-fuse", "rbd-fuse"),
     ("rbd-nbd", "rbd-nbd"),
 ];

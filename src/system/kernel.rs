@@ -19,10 +19,12 @@ mod detach;
 mod folder;
 mod ioctl;
 mod loop_device;
+mod rbd;
 mod server;
 
 pub(crate) use detach::Detach;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
+pub(crate) use rbd::AddRbd;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -67,6 +69,8 @@ pub(crate) enum Call {
     ResizeLoop { device: PathBuf, file: PathBuf },
     /// Writes to a file of sysfs.
     WriteSysfs { path: PathBuf, text: String },
+    /// Makes a device of the kernel's RBD.
+    AddRbd(AddRbd),
     /// Starts a program that outlives us; its process, as `ProcessId`.
     Detach(Detach),
 }

@@ -406,6 +406,7 @@ mod tests {
             (&[("mkfs-options", "/dev/sda")], &["/dev/sda"]),
             (&[("features", "layerng")], &["layerng", "layering"]),
             (&[("map-options", "queue_depth=8,share")], &["share", "driver"]),
+            (&[("map-options", "secret=AQ==")], &["secret is the driver's"]),
             (&[("trash-expiry", "soon")], &["soon", "7d"]),
             (&[("help", "")], &["size", "mkfs-options", "also:"]),
         ] {

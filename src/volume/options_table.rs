@@ -140,11 +140,26 @@ fn features(value: &str) -> Result<String, String> {
 
 /// How an image is locked and shared between hosts is what keeps it from two writers: ours alone.
 fn map_options(value: &str) -> Result<String, String> {
-    const OURS: [&str; 9] =
-        ["exclusive", "share", "noshare", "noudev", "udev", "ro", "rw", "lock_on_read", "force"];
+    const OURS: [&str; 13] = [
+        "exclusive",
+        "share",
+        "noshare",
+        "noudev",
+        "udev",
+        "ro",
+        "rw",
+        "lock_on_read",
+        "force",
+        // Who the client is and where the image lies: the kernel would take another's word.
+        "name",
+        "key",
+        "secret",
+        "_pool_ns",
+    ];
     let words = list(value)?;
-    match words.split(',').find(|word| OURS.contains(word)) {
-        Some(word) => Err(format!("{word} is the driver's to set")),
+    let name = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    match words.split(',').map(name).find(|name| OURS.contains(&name.as_str())) {
+        Some(name) => Err(format!("{name} is the driver's to set")),
         None => Ok(words),
     }
 }

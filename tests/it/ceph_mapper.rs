@@ -137,7 +137,7 @@ fn system_in(folder: &Path) -> LinuxSystem {
 
 fn request(image: &ImageSpec, read_only: bool) -> MapRequest {
     let (mapper, image) = (MapperKind::Fuse, image.clone());
-    MapRequest { mapper, image, read_only, map_options: Vec::new() }
+    MapRequest { mapper, image, read_only, map_options: Vec::new(), client: None }
 }
 
 fn open(device: &MappedDevice) -> File {

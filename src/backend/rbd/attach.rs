@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::system::{
     FormatRequest, FsUsage, Holder, MapRequest, MappedDevice, MountRequest, Probe, SystemErrorKind,
 };
-use crate::volume::{ByteSize, FsType};
+use crate::volume::{ByteSize, FsType, MapperKind};
 
 /// How long an undo may take after its cause used up the deadline.
 const UNDO: Duration = Duration::from_secs(15);
@@ -32,6 +32,11 @@ impl Attaching for RbdBackend {
             image: request.location.clone(),
             read_only: request.read_only,
             map_options: request.map_options.clone(),
+            // The others are programs of Ceph's, and find the cluster by themselves.
+            client: match mapper {
+                MapperKind::Krbd => Some(self.cluster.client_access()?),
+                MapperKind::Nbd | MapperKind::Fuse => None,
+            },
         };
         let device = self.system.map(&map, deadline)?;
         match self.address(&device, &before) {

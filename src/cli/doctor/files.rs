@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{failed, ok, warning};
+use crate::ceph;
 use crate::config::CephAccess;
 use crate::service::Finding;
 
@@ -155,19 +156,7 @@ fn conf_value<'t>(text: &'t str, key: &str) -> Option<&'t str> {
 
 /// The sections of a keyring that have a key, without the key.
 fn entities(text: &str) -> Vec<String> {
-    let mut section = None;
-    let mut found = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = Some(name.trim().to_owned());
-        } else if let Some((name, value)) = line.split_once('=')
-            && name.trim() == "key"
-            && !value.trim().is_empty()
-        {
-            found.extend(section.take());
-        }
-    }
-    found
+    ceph::keys(text).into_iter().map(|(entity, _)| entity).collect()
 }
 
 #[cfg(test)]

@@ -35,12 +35,13 @@ pub(super) fn run(call: &Call) -> Answer {
         Call::DetachLoop { device, file } => value(loop_device::detach(device, file)),
         Call::ResizeLoop { device, file } => value(loop_device::resize(device, file)),
         Call::WriteSysfs { path, text } => value(write_sysfs(path, text)),
+        Call::AddRbd(device) => value(device.run()),
         Call::Detach(program) => value(detach::start(program)),
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "sysfs: there is nothing to replace")]
-fn write_sysfs(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write_sysfs(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(Failure::of(path))
 }
 

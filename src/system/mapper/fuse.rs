@@ -451,13 +451,14 @@ mod tests {
     fn the_cache_is_off_and_a_reader_never_asks_for_the_lock() {
         let line = |text: &str, read_only| {
             let (mapper, image) = (MapperKind::Fuse, text.parse().expect("a spec"));
-            let request = MapRequest { mapper, image, read_only, map_options: Vec::new() };
+            let request =
+                MapRequest { mapper, image, read_only, map_options: Vec::new(), client: None };
             arguments(&request).join(" ")
         };
         assert_eq!(line("rbd/docker/v1", false), "--rbd_cache=false -p rbd -s docker -r v1");
         let (mapper, image) = (MapperKind::Fuse, "rbd/v1".parse().expect("a spec"));
         let map_options = vec![WRITE_BACK.to_owned()];
-        let cached = MapRequest { mapper, image, read_only: false, map_options };
+        let cached = MapRequest { mapper, image, read_only: false, map_options, client: None };
         assert_eq!(arguments(&cached).join(" "), "--rbd_cache=true -p rbd -r v1");
         assert_eq!(
             line("rbd/v1", true),

@@ -1,15 +1,16 @@
-//! The kernel's own RBD client: mapped by `rbd device map`, found and unmapped by sysfs.
+//! The kernel's own RBD client: mapped, found and unmapped by sysfs.
 //!
-//! Every map has `exclusive` (or else the lock goes back and forth between two writing hosts),
-//! `noshare` (or else two maps share a client, and fencing one fences both) and `noudev` (or else
-//! `rbd` waits for a udev that may not run, for ever). Devices are found in `/sys/bus/rbd`, never
-//! by the links below `/dev/rbd`, which are udev's.
+//! No program of Ceph's is run: `rbd` would load librados and find the monitors anew for each map,
+//! and wait for a udev that may not run. Devices are found in `/sys/bus/rbd`, never by the links
+//! below `/dev/rbd`, which are udev's.
+
+mod add;
 
 use std::path::{Path, PathBuf};
 
 use super::numbered::{Numbered, name_of};
 use super::record::{Record, Records};
-use super::{KindResult, has_module, is_read_only, missing, number_of, unless_busy};
+use super::{KindResult, has_module, is_read_only, number_of, unless_busy};
 use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::kernel::{Call, errno};
@@ -20,10 +21,10 @@ use crate::volume::{ImageSpec, Location, MapperKind};
 /// The kernel's RBD in sysfs.
 pub(super) const BUS: &str = "/sys/bus/rbd";
 const DEVICES: &str = "/sys/bus/rbd/devices";
-/// Where a device is taken away by its number. The first is there, and the only one that works,
-/// unless the module was loaded with `single_major=0`.
-const REMOVE_SINGLE_MAJOR: &str = "/sys/bus/rbd/remove_single_major";
-const REMOVE: &str = "/sys/bus/rbd/remove";
+/// Where a device is made, and taken away by its number. The first of each is there, and the only
+/// one that works, unless the module was loaded with `single_major=0`.
+const ADD: [&str; 2] = ["/sys/bus/rbd/add_single_major", "/sys/bus/rbd/add"];
+const REMOVE: [&str; 2] = ["/sys/bus/rbd/remove_single_major", "/sys/bus/rbd/remove"];
 
 /// A feature's bit, its name, and the kernel that first carries it.
 const FEATURES: &[(u64, &str, (u32, u32))] = &[
@@ -111,19 +112,8 @@ pub(super) fn number_of_client(device: &MappedDevice) -> KindResult<Option<Strin
     Ok(seen.map(|seen| seen.name.trim_start_matches("rbd").to_owned()))
 }
 
-fn options(request: &MapRequest) -> String {
-    let first = if request.read_only { "ro" } else { "exclusive" };
-    let own = [first, "noshare", "noudev"].map(str::to_owned);
-    own.into_iter().chain(request.map_options.clone()).collect::<Vec<_>>().join(",")
-}
-
-fn map_arguments(request: &MapRequest) -> Vec<String> {
-    let mut args = ["device", "map", "--device-type", "krbd"].map(str::to_owned).to_vec();
-    if request.read_only {
-        args.push("--read-only".to_owned());
-    }
-    args.extend(["--options".to_owned(), options(request), request.image.to_string()]);
-    args
+fn one_of([single, other]: [&str; 2]) -> PathBuf {
+    PathBuf::from(if Path::new(single).exists() { single } else { other })
 }
 
 /// The mapper, on this host.
@@ -133,12 +123,11 @@ pub(super) struct Krbd<'a>(pub(super) &'a LinuxSystem);
 impl Krbd<'_> {
     pub(super) fn missing(&self) -> Option<String> {
         let absent = !has_module("rbd");
-        let kernel = absent.then(|| {
+        absent.then(|| {
             "the kernel module rbd is missing; install a kernel that has it (Debian's \
              linux-image-amd64, not -cloud-) or use the mapper nbd or fuse"
                 .to_owned()
-        });
-        missing(self.0, &["rbd"], kernel)
+        })
     }
 
     /// The kernel watches the image and sees the size by itself; this makes sure of it.
@@ -176,31 +165,24 @@ impl Numbered for Krbd<'_> {
         if !Path::new(DEVICES).is_dir() {
             self.0.programs().find("modprobe")?.arg("rbd").run(deadline)?;
         }
-        let rbd = self.0.programs().find("rbd")?.args(self.0.ceph_args());
-        let rbd = rbd.args(map_arguments(request));
-        let output = rbd.run_to_any_end(deadline)?;
-        match output.code() {
-            Some(0) => {}
-            // `rbd` exits with the errno: the owner of the lock keeps it.
-            Some(libc::EROFS) => return Err(SystemErrorKind::Held),
-            _ => return Err(rbd.failed(&output)),
-        }
+        let add = add::of(request, one_of(ADD))?;
+        let added: KindResult<()> = self.0.kernel().call(&Call::AddRbd(add.clone()), deadline);
+        added.map_err(|kind| add::explained(kind, &add))?;
         let mut new = devices(Path::new(DEVICES))?
             .into_iter()
             .filter(|seen| seen.image == request.image && !before.contains(&seen.name));
         let seen = new.next().ok_or_else(|| {
-            SystemErrorKind::Refused("rbd says that it is mapped, and sysfs does not".to_owned())
+            SystemErrorKind::Refused(
+                "the kernel says that it is mapped, and shows no device".to_owned(),
+            )
         })?;
         self.records().add(&seen.name, &self.record(&seen))?;
         self.0.wait_for_device(&Path::new("/dev").join(&seen.name), deadline)?;
         Ok(mapped(&seen))
     }
 
-    /// By sysfs: the command would take ten times as long, and wait for a udev that may not run.
     fn remove(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
-        let single = Path::new(REMOVE_SINGLE_MAJOR);
-        let path = if single.exists() { single } else { Path::new(REMOVE) };
-        let call = Call::WriteSysfs { path: path.to_owned(), text: number(device) };
+        let call = Call::WriteSysfs { path: one_of(REMOVE), text: number(device) };
         self.0.until_free(&device.device, None, deadline, || {
             match self.0.kernel().call(&call, deadline) {
                 Err(kind) if errno(&kind) == Some(libc::ENOENT) => Ok(true),
@@ -251,27 +233,6 @@ mod tests {
     #[test]
     fn no_module_is_no_device() {
         assert_eq!(devices(Path::new("/nowhere/devices")).expect("none"), []);
-    }
-
-    #[test]
-    fn every_map_is_exclusive_with_a_client_of_its_own_and_no_udev() {
-        let request = |read_only, options: &[&str]| MapRequest {
-            mapper: MapperKind::Krbd,
-            image: "rbd/docker/v1".parse().expect("a spec"),
-            read_only,
-            map_options: options.iter().map(ToString::to_string).collect(),
-        };
-        let line =
-            |read_only, options: &[&str]| map_arguments(&request(read_only, options)).join(" ");
-        assert_eq!(
-            line(false, &["queue_depth=64"]),
-            "device map --device-type krbd --options \
-             exclusive,noshare,noudev,queue_depth=64 rbd/docker/v1"
-        );
-        assert_eq!(
-            line(true, &[]),
-            "device map --device-type krbd --read-only --options ro,noshare,noudev rbd/docker/v1"
-        );
     }
 
     #[test]

@@ -188,6 +188,7 @@ mod tests {
             image: "rbd/docker/v1".parse().expect("a spec"),
             read_only: false,
             map_options: vec!["try-netlink".to_owned()],
+            client: None,
         };
         let line = map_arguments(&request).join(" ");
         assert_eq!(line, "map --exclusive --options try-netlink rbd/docker/v1");

@@ -51,12 +51,16 @@ pub(super) trait Numbered {
         mapped
     }
 
-    /// A map that was killed may still have gone through in the kernel.
+    /// A map that was killed may still have gone through in the kernel. A device that does not go
+    /// away now is recorded as ours, so that it is collected later.
     fn undo(&self, image: &ImageSpec, before: &[String], deadline: &Deadline) {
-        let now = self.of(image).unwrap_or_default();
-        for device in now.iter().filter(|device| !before.contains(&name_of(device))) {
-            if let Err(error) = self.release(device, deadline) {
+        let new =
+            |device: &MappedDevice| device.image == *image && !before.contains(&name_of(device));
+        let all = self.all().unwrap_or_default();
+        for (device, record) in all.into_iter().filter(|(device, _)| new(device)) {
+            if let Err(error) = self.release(&device, deadline) {
                 tracing::warn!(%error, device = %device.device.display(), "a failed map was not undone");
+                let _ = self.records().add(&name_of(&device), &record);
             }
         }
     }

@@ -35,7 +35,8 @@ fn stage() -> (Arc<SimCluster>, Arc<SimHost>) {
 }
 
 fn map(host: &SimHost, mapper: MapperKind) -> Result<MappedDevice, String> {
-    let request = MapRequest { mapper, image: image(), read_only: false, map_options: Vec::new() };
+    let (image, map_options) = (image(), Vec::new());
+    let request = MapRequest { mapper, image, read_only: false, map_options, client: None };
     host.map(&request, &soon()).map_err(|error| error.to_string())
 }
 

@@ -8,7 +8,9 @@ use docker_volume_ceph::ceph::{
     Images, Manager, Monitor, Objects, OmapPage, PlacementGroups, PoolUsage, Result, Swap,
     TrashedImage, Watcher,
 };
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
+use docker_volume_ceph::volume::{
+    ByteSize, ClientAccess, ImageSpec, Location, Messenger, MonitorAddress, Secret,
+};
 
 use super::SimCluster;
 use super::cluster::{ClusterState, SimImage};
@@ -318,6 +320,17 @@ impl Monitor for SimClient {
     fn own_caps(&self) -> Result<Vec<(String, String)>> {
         drop(self.reach("read own caps")?);
         Ok(vec![("mon".to_owned(), "profile rbd".to_owned())])
+    }
+
+    fn client_access(&self) -> Result<ClientAccess> {
+        drop(self.reach("read client access")?);
+        let address = "10.0.0.100:6789".to_owned();
+        Ok(ClientAccess {
+            monitors: vec![MonitorAddress { messenger: Messenger::V1, address }],
+            client_id: "docker".to_owned(),
+            key: Some(Secret::new("AQBVERYSECRET==")),
+            default_map_options: Vec::new(),
+        })
     }
 
     fn pools(&self) -> Result<Vec<String>> {
