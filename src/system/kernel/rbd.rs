@@ -20,6 +20,8 @@ use crate::volume::Secret;
 
 /// The type of a key that the kernel's Ceph client takes.
 const KEY_TYPE: &CStr = c"ceph";
+/// What a key has before its secret: type, time of its making, length of the secret.
+const KEY_HEAD: usize = 2 + 8 + 2;
 
 /// A device that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,11 +54,16 @@ impl AddRbd {
         format!("{} {} {}", self.monitors, options.collect::<Vec<_>>().join(","), self.image)
     }
 
+    /// Could the key be one? Of one that cannot, the kernel says no more than `EINVAL`.
+    pub(crate) fn has_sound_key(&self) -> bool {
+        let sound = |payload: Vec<u8>| payload.len() > KEY_HEAD;
+        self.key.as_ref().is_none_or(|key| decode(key.reveal()).is_some_and(sound))
+    }
+
     pub(super) fn run(&self) -> Result<(), Failure> {
         let key = self.key.as_ref().map(|key| {
             let (name, text) = (self.key_name(), key.reveal());
             let kept = decode(text).and_then(|payload| add_key(&name, &payload).ok());
-            // What is no key at all, the kernel says best.
             kept.map_or_else(|| format!("secret={text}"), |()| format!("key={name}"))
         });
         write_sysfs(&self.path, &self.line(key))
@@ -158,6 +165,20 @@ mod tests {
             panic!("another call: {line}")
         };
         assert_eq!(read, add());
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_seen() {
+        for (key, sound) in [
+            (Some("AQCaRidp+6moERAALnq+dcTOPwHZO9rK8ZsSiw=="), true),
+            (Some("AQCaRidp"), false),
+            (Some("garbage!"), false),
+            (Some(""), false),
+            (None, true),
+        ] {
+            let add = AddRbd { key: key.map(Secret::new), ..add() };
+            assert_eq!(add.has_sound_key(), sound, "{key:?}");
+        }
     }
 
     #[test]

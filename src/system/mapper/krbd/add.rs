@@ -39,6 +39,12 @@ pub(super) fn of(request: &MapRequest, path: PathBuf) -> KindResult<AddRbd> {
         options,
         image: format!("{} {image} {NO_SNAPSHOT}", location.pool),
     };
+    if !add.has_sound_key() {
+        return Err(SystemErrorKind::Refused(format!(
+            "the key of {} in its keyring is malformed; write the keyring anew with ceph auth get",
+            add.key_name()
+        )));
+    }
     if add.line(Some(add.key_name())).len() > LONGEST {
         return Err(SystemErrorKind::Refused(format!(
             "the kernel takes at most {LONGEST} bytes of monitors, map options and names; use \
@@ -99,6 +105,11 @@ pub(super) fn explained(kind: SystemErrorKind, add: &AddRbd) -> SystemErrorKind 
     let why = match number {
         // The owner of the image's lock keeps it.
         libc::EROFS => return SystemErrorKind::Held,
+        libc::EINVAL | libc::EACCES | libc::EPERM if add.key.is_none() => format!(
+            "most likely the cluster wants the key of {}, and there is none where ceph.conf or the \
+             setting keyring says",
+            add.key_name()
+        ),
         libc::EINVAL => format!(
             "the kernel does not take one of the options {}, or the image lacks the feature \
              exclusive-lock",
@@ -143,7 +154,7 @@ mod tests {
                 monitor(Messenger::V1, "[fd00::1]:6789"),
             ],
             client_id: "docker".to_owned(),
-            key: Some(Secret::new("AQ==")),
+            key: Some(Secret::new("AQCaRidp+6moERAALnq+dcTOPwHZO9rK8ZsSiw==")),
             default_map_options: Vec::new(),
         }
     }
@@ -211,7 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_would_split_is_refused() {
+    fn what_cannot_be_said_to_the_kernel_is_refused() {
+        let mut bad_key = request("rbd/v1", &[]);
+        bad_key.client.as_mut().expect("it").key = Some(Secret::new("garbage"));
         let mut of_client = request("rbd/v1", &[]);
         of_client.client.as_mut().expect("it").client_id = "a,b".to_owned();
         let long = "x".repeat(LONGEST);
@@ -220,6 +233,7 @@ mod tests {
             (request("rbd/my image", &[]), "the image \"my image\""),
             (request("rbd/a,b/v1", &[]), "the namespace \"a,b\", which has a blank or a comma"),
             (request("rbd/v1", &["a b"]), "the map option \"a b\""),
+            (bad_key, "the key of client.docker in its keyring is malformed"),
             (of_client, "the client \"a,b\""),
             (request("rbd/v1", &[&long]), "at most 3968 bytes"),
         ] {
@@ -247,5 +261,9 @@ mod tests {
         ] {
             assert!(said(number).to_string().contains(words), "{}", said(number));
         }
+        let keyless = AddRbd { key: None, ..add.clone() };
+        let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+        let kind = explained(SystemErrorKind::Io { path: add.path.clone(), source }, &keyless);
+        assert!(kind.to_string().contains("wants the key of client.docker"), "{kind}");
     }
 }
