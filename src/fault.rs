@@ -10,8 +10,9 @@
 //!
 //! * `DOCKER_CEPH_FAULT` holds the rules, separated by commas: `ACTION:CALL:N`, where `CALL` is a
 //!   call's name or `*` for any, and `N` counts from 1 (`3+`: from the third on). `ACTION` is
-//!   `fail-before`, `fail-after` (the call took effect and its answer was lost), `abort-before`
-//!   or `abort-after`. `:lasting` at the end makes a failure one that repeating does not cure.
+//!   `fail-before`, `fail-after` (the call took effect and its answer was lost), `abort-before`,
+//!   `abort-after`, or `halt-before` (the daemon stands still until it gets a SIGCONT). `:lasting`
+//!   at the end makes a failure one that repeating does not cure.
 //! * `DOCKER_CEPH_FAULT=@FILE` waits for `FILE`: once it is there, its rules are taken, it is
 //!   removed, and counting starts anew. So a test arms a daemon that has long been running.
 //! * `DOCKER_CEPH_FAULT_TRACE=FILE` appends the name of every call, one a line.
@@ -41,6 +42,8 @@ pub enum Fault {
     AbortBefore,
     /// The daemon dies after the call, before it learns the answer.
     AbortAfter,
+    /// The daemon stands still before the call, until somebody sends it a SIGCONT.
+    HaltBefore,
 }
 
 /// How an injected failure looks to the caller.
@@ -70,7 +73,8 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "fault {0:?} cannot be read: write ACTION:CALL:N, ACTION being fail-before, fail-after, \
-     abort-before or abort-after, and N counting from 1, such as abort-after:system.map:1"
+     abort-before, abort-after or halt-before, and N counting from 1, such as \
+     abort-after:system.map:1"
 )]
 pub struct RuleError(String);
 
@@ -191,14 +195,20 @@ impl FaultPlan {
                 self.abort(call);
                 answer
             }
+            Some(Fault::HaltBefore) => {
+                halt(call);
+                run()
+            }
         }
     }
 
     /// Makes a call that cannot fail; failures planned for it pass it by.
     pub(crate) fn around_infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
         let fault = self.next(call);
-        if fault == Some(Fault::AbortBefore) {
-            self.abort(call);
+        match fault {
+            Some(Fault::AbortBefore) => self.abort(call),
+            Some(Fault::HaltBefore) => halt(call),
+            _ => {}
         }
         let answer = run();
         if fault == Some(Fault::AbortAfter) {
@@ -261,6 +271,14 @@ impl FaultPlan {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Stops all of this process. It is the tracer's way: whoever has armed the plan sees the state of
+/// the process (`T`), and lets it go on.
+fn halt(call: &'static str) {
+    eprintln!("standing still before {call}, as DOCKER_CEPH_FAULT says");
+    let stopped = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGSTOP);
+    stopped.expect("a process may stop itself");
 }
 
 /// Puts the environment's faults between the daemon and both of its outside worlds.
@@ -344,6 +362,7 @@ impl FromStr for Rule {
             "fail-after" => Fault::FailAfter(flavour),
             "abort-before" => Fault::AbortBefore,
             "abort-after" => Fault::AbortAfter,
+            "halt-before" => Fault::HaltBefore,
             _ => return Err(refused()),
         };
         let (nth, onwards) = match nth.strip_suffix('+') {
@@ -375,7 +394,9 @@ mod tests {
 
     #[test]
     fn rules_are_read() {
-        let rules = parse_rules("abort-after:cluster.image_create:1, fail-before:*:2+:lasting");
+        let rules = parse_rules(
+            "abort-after:cluster.image_create:1, fail-before:*:2+:lasting, halt-before:*:1",
+        );
         let expected = [
             Rule {
                 fault: Fault::AbortAfter,
@@ -389,6 +410,7 @@ mod tests {
                 nth: 2,
                 onwards: true,
             },
+            Rule { fault: Fault::HaltBefore, call: "*".to_owned(), nth: 1, onwards: false },
         ];
         assert_eq!(rules.as_deref(), Ok(&expected[..]));
         assert_eq!(parse_rules(""), Ok(Vec::new()));
