@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  own watch stands                                  it still holds it
-//!  no own watch, fenced or claimed by another        it was taken: cut off
+//!  no own watch, fenced or no claim of its own       it was taken: cut off
 //!  no own watch, neither                             the watch is being made anew: look again
 //!  the cluster does not answer                       nothing is known: look again
 //! ```
@@ -64,8 +64,8 @@ impl Service {
             return Ok(None);
         }
         let record = self.entry(verb)?.record;
-        if let Some(other) = another(&record, reference) {
-            return Ok(Some(format!("host {} took it at {:.0}", other.host, other.since)));
+        if let Some(why) = claimed_away(&record, reference) {
+            return Ok(Some(why));
         }
         let fenced = self.backend.fenced().map_err(|error| self.failed(verb, error))?;
         if fenced.contains(address) {
@@ -127,7 +127,12 @@ fn held(reference: &Reference) -> Option<&Attachment> {
     reference.attachment.as_ref().filter(|_| writes)
 }
 
-/// Who claims the volume, where that is not this reference's mount.
-fn another<'a>(record: &'a Record, reference: &Reference) -> Option<&'a Claim> {
-    record.claim.as_ref().filter(|claim| !reference.has_made(claim))
+/// What became of this reference's claim, where the record does not have it any more. Whoever took
+/// the volume may have given it up since.
+fn claimed_away(record: &Record, reference: &Reference) -> Option<String> {
+    match &record.claim {
+        Some(claim) if reference.has_made(claim) => None,
+        Some(Claim { host, since, .. }) => Some(format!("host {host} took it at {since:.0}")),
+        None => Some("another host took it, and has given it up since".to_owned()),
+    }
 }
