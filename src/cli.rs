@@ -66,7 +66,7 @@ enum Command {
     /// Have a volume given up by the host that holds it
     Release(changes::Release),
     /// Give up all volumes that this host holds and that no container uses
-    Drain,
+    Drain(changes::Drain),
     /// Create a volume
     Create(changes::Create),
     /// Remove volumes; into the trash, unless they or you say otherwise
@@ -133,7 +133,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Inspect(inspect) => inspect.run(&tool()?),
         Command::Who(volume) => volume.who(&tool()?),
         Command::Release(release) => release.run(&tool()?),
-        Command::Drain => changes::drain(&tool()?),
+        Command::Drain(drain) => drain.run(&tool()?),
         Command::Create(create) => create.run(&tool()?),
         Command::Rm(remove) => remove.run(&tool()?),
         Command::Undelete(undelete) => undelete.run(&tool()?),

@@ -16,6 +16,7 @@ pub use inputs::{Inputs, names};
 pub use peers::peer_variables;
 pub use problem::{Origin, Problem, Problems, environment_name};
 pub use raw::{DEFAULT_CONFIG, DEFAULT_SOCKET, Raw};
+pub use value::duration;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

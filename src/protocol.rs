@@ -95,7 +95,7 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     /// See [`Service::release`].
     fn release(&self, name: &VolumeName, fence: bool, by: &Deadline) -> Result<Released>;
     /// See [`Service::drain`].
-    fn drain(&self, by: &Deadline) -> Vec<Drained>;
+    fn drain(&self, engine_stopped: bool, by: &Deadline) -> Vec<Drained>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -181,8 +181,8 @@ impl Verbs for Service {
         self.release(name, fence, by)
     }
 
-    fn drain(&self, by: &Deadline) -> Vec<Drained> {
-        self.drain(by)
+    fn drain(&self, engine_stopped: bool, by: &Deadline) -> Vec<Drained> {
+        self.drain(engine_stopped, by)
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

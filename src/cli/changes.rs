@@ -1,13 +1,19 @@
 //! Commands that change something. Like those of `docker volume`, they print the volume's name.
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, Subcommand};
 
 use super::outcome::Exit;
 use super::table::Table;
 use super::{Failure, Outcome, Tool, json};
+use crate::config::duration;
 use crate::protocol::admin::{CreateAnswer, DrainAnswer, Nothing, UndeleteAnswer};
 use crate::service::{Drained, Rebuilt, Released, Resized};
 use crate::volume::{ImageSpec, Options, RemovePolicy, VolumeName, options_help};
+
+/// Between two looks at what is still held.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// `create`
 #[derive(Debug, Args)]
@@ -36,6 +42,17 @@ pub(super) struct Remove {
     /// What becomes of the data: trash, delete (for good) or keep (only the volume is forgotten)
     #[arg(long, value_name = "POLICY")]
     policy: Option<RemovePolicy>,
+}
+
+/// `drain`
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// How long to wait for containers to end
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    wait: Duration,
+    /// Also give up what an engine that has ended never unmounted
+    #[arg(long)]
+    engine_stopped: bool,
 }
 
 /// `undelete`
@@ -171,18 +188,38 @@ impl Release {
     }
 }
 
-/// `drain`: a script has to notice what is still held.
-pub(super) fn drain(tool: &Tool) -> Result<Outcome, Failure> {
-    let answer = DrainAnswer { volumes: tool.ask(tool.client.drain())? };
-    let kept = answer.volumes.iter().any(|volume| volume.kept.is_some());
-    let outcome = tool.show(&answer, |DrainAnswer { volumes }| {
-        let line = |Drained { name, kept }: &Drained| match kept {
-            None => format!("{name}: given up\n"),
-            Some(why) => format!("{name}: still held: {why}\n"),
-        };
-        volumes.iter().map(line).collect()
-    });
-    Ok(Outcome { verdict: kept.then_some(Exit::Failed), ..outcome })
+impl Drain {
+    /// A script has to notice what is still held.
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let answer = DrainAnswer { volumes: self.drained(tool)? };
+        let kept = answer.volumes.iter().any(|volume| volume.kept.is_some());
+        let outcome = tool.show(&answer, |DrainAnswer { volumes }| {
+            let line = |Drained { name, kept }: &Drained| match kept {
+                None => format!("{name}: given up\n"),
+                Some(why) => format!("{name}: still held: {why}\n"),
+            };
+            volumes.iter().map(line).collect()
+        });
+        Ok(Outcome { verdict: kept.then_some(Exit::Failed), ..outcome })
+    }
+
+    /// What became of each volume at last, those that were given up first included.
+    fn drained(&self, tool: &Tool) -> Result<Vec<Drained>, Failure> {
+        let end = Instant::now() + self.wait;
+        let mut given_up = Vec::new();
+        loop {
+            let (kept, done) = tool
+                .ask(tool.client.drain(self.engine_stopped))?
+                .into_iter()
+                .partition(|of| of.kept.is_some());
+            let kept: Vec<Drained> = kept;
+            given_up.extend::<Vec<_>>(done);
+            if kept.is_empty() || Instant::now() >= end {
+                return Ok(given_up.into_iter().chain(kept).collect());
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
 }
 
 impl Adopt {

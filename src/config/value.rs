@@ -218,7 +218,11 @@ fn compatibility(text: &str) -> Result<Compatibility, String> {
 }
 
 /// `30s`, `2m`, `1m 30s`: whole milliseconds, and more than nothing.
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time with its unit, in whole milliseconds.
+///
+/// # Errors
+/// What is expected, where it is something else.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let advice = || "write a time such as 30s or 2m".to_owned();
     let signed: SignedDuration = text.parse().map_err(|_| advice())?;
     let duration = Duration::try_from(signed).map_err(|_| advice())?;

@@ -15,7 +15,7 @@
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
-//! POST   /ceph/v1/drain                                 → DrainAnswer
+//! POST   /ceph/v1/drain                   DrainRequest  → DrainAnswer
 //! POST   /ceph/v1/catalog/rebuild                       → Rebuilt
 //! GET    /ceph/v1/doctor                                → Findings
 //! ```
@@ -112,6 +112,15 @@ pub struct ReleaseRequest {
     /// By force, where its host refuses or does not answer.
     #[serde(default)]
     pub fence: bool,
+}
+
+/// Has given up what this host holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DrainRequest {
+    /// No engine runs here any more: what it has not unmounted, it never will.
+    #[serde(default)]
+    pub engine_stopped: bool,
 }
 
 /// What this host held.

@@ -194,10 +194,10 @@ impl Jobs {
     }
 
     /// The tool's drain.
-    pub(super) async fn drain(&self) -> Result<Vec<Drained>> {
+    pub(super) async fn drain(&self, engine_stopped: bool) -> Result<Vec<Drained>> {
         let call = self.call("drain", "", self.limits.other);
         self.run(call, move |verbs, by| {
-            let drained = verbs.drain(by);
+            let drained = verbs.drain(engine_stopped, by);
             let kept = drained.iter().filter(|volume| volume.kept.is_some()).count();
             tracing::info!(volumes = drained.len(), kept, "drained");
             Ok(drained)

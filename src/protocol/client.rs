@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::admin::{
-    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, Findings, Kind, Nothing, PREFIX,
-    ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer,
+    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
+    PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer,
     UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use super::path;
@@ -194,9 +194,11 @@ impl AdminClient {
         self.post(&of_volume(name, "/release"), &ReleaseRequest { fence }).await
     }
 
-    /// Has all given up that this host holds and no container uses.
-    pub async fn drain(&self) -> Result<Vec<Drained>> {
-        self.post("drain", &Nothing {}).await.map(|DrainAnswer { volumes }| volumes)
+    /// Has all given up that this host holds and no container uses; also what an engine that has
+    /// ended never unmounted, with `engine_stopped`.
+    pub async fn drain(&self, engine_stopped: bool) -> Result<Vec<Drained>> {
+        let answer = self.post("drain", &DrainRequest { engine_stopped }).await;
+        answer.map(|DrainAnswer { volumes }| volumes)
     }
 
     /// Who has a volume.

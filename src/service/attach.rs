@@ -214,17 +214,18 @@ impl Service {
 
     /// Gives up a volume that is attached here and that nobody uses; refuses where somebody does.
     pub(super) fn let_go(&self, verb: Verb<'_>) -> Result<()> {
+        match self.references.get(verb.name).map(|reference| reference.ids.len()) {
+            None | Some(0) => self.let_go_of_unheld(verb),
+            Some(1) => Err(in_use(verb, "1 mount")),
+            Some(mounts) => Err(in_use(verb, &format!("{mounts} mounts"))),
+        }
+    }
+
+    /// The same by what the kernel says alone, whatever mounts the engine has asked for.
+    pub(super) fn let_go_of_unheld(&self, verb: Verb<'_>) -> Result<()> {
         let Some(reference) = self.references.get(verb.name) else { return Ok(()) };
-        let mounts = reference.ids.len();
-        if mounts > 0 || self.is_held(verb, &reference)? {
-            let cause = match mounts {
-                0 => "volume is in use by a container on this host".to_owned(),
-                1 => "volume is in use by 1 mount on this host".to_owned(),
-                _ => format!("volume is in use by {mounts} mounts on this host"),
-            };
-            return Err(verb
-                .error(ErrorKind::InUse, cause)
-                .advise(format!("stop its containers first; see docker ceph who {}", verb.name)));
+        if self.is_held(verb, &reference)? {
+            return Err(in_use(verb, "a container"));
         }
         self.take_down(verb, reference)
     }
@@ -280,6 +281,11 @@ impl Service {
         observed.backed.remove(name);
         observed.usage.remove(name);
     }
+}
+
+fn in_use(verb: Verb<'_>, by: &str) -> VolumeError {
+    verb.error(ErrorKind::InUse, format!("volume is in use by {by} on this host"))
+        .advise(format!("stop its containers first; see docker ceph who {}", verb.name))
 }
 
 fn mount_plan(reference: &Reference, record: &Record, options: &VolumeOptions) -> MountPlan {

@@ -73,11 +73,16 @@ impl Service {
         Ok(Released::Fenced { addresses })
     }
 
-    /// Gives up all that this host holds and that no container uses, for maintenance.
-    pub fn drain(&self, deadline: &Deadline) -> Vec<Drained> {
+    /// Gives up all that this host holds and that no container uses, for maintenance. With
+    /// `engine_stopped` the mounts that an engine has left do not count as a use: the Unmounts of an
+    /// engine that has ended will never come.
+    pub fn drain(&self, engine_stopped: bool, deadline: &Deadline) -> Vec<Drained> {
         let give_up = |name: VolumeName| {
             let verb = Verb::new("drain", &name, deadline);
-            let released = self.lock(verb).and_then(|_guard| self.let_go(verb));
+            let released = self.lock(verb).and_then(|_guard| match engine_stopped {
+                true => self.let_go_of_unheld(verb),
+                false => self.let_go(verb),
+            });
             Drained { kept: released.err().map(|error: VolumeError| error.to_string()), name }
         };
         self.references.all().into_iter().map(|reference| reference.name).map(give_up).collect()

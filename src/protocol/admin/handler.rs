@@ -6,8 +6,8 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 
 use super::{
-    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, Findings, Kind, Nothing, PREFIX,
-    ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
+    AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
+    PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
     UndeleteRequest, Version, Volumes,
 };
 use crate::protocol::body::{self, Received, Unreadable};
@@ -64,7 +64,7 @@ pub(in crate::protocol) async fn handle(
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
-        Route::Drain => Ok(drain(jobs).await),
+        Route::Drain => drain(jobs, body).await,
         Route::Rebuild => Ok(Reply::admin_result(jobs.rebuild().await)),
         Route::Doctor => Ok(doctor(jobs).await),
     };
@@ -202,8 +202,10 @@ async fn release(jobs: &Jobs, name: &str, body: Received) -> Decoded {
     Ok(Reply::admin_result(released))
 }
 
-async fn drain(jobs: &Jobs) -> Reply {
-    Reply::admin_result(jobs.drain().await.map(|volumes| DrainAnswer { volumes }))
+async fn drain(jobs: &Jobs, body: Received) -> Decoded {
+    let DrainRequest { engine_stopped } = body::decode(body)?;
+    let drained = jobs.drain(engine_stopped).await;
+    Ok(Reply::admin_result(drained.map(|volumes| DrainAnswer { volumes })))
 }
 
 async fn who(jobs: &Jobs, name: &str) -> Reply {

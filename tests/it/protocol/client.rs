@@ -32,7 +32,7 @@ async fn the_client_reads_what_the_server_writes() {
     let web1 = Released::There { host: "web1".into() };
     assert_eq!(client.release("a", false).await.unwrap(), web1);
     assert!(matches!(client.release("a", true).await.unwrap(), Released::Fenced { .. }));
-    assert_eq!(client.drain().await.unwrap()[1].kept.as_deref(), Some("volume is in use"));
+    assert_eq!(client.drain(true).await.unwrap()[1].kept.as_deref(), Some("volume is in use"));
     assert_eq!(client.who("a").await.unwrap().mounts, ["m1"]);
     assert_eq!(client.adopt("a", "rbd/ns/x", &options).await.unwrap(), Created::Created);
     assert_eq!(client.trash().await.unwrap()[0].name, "old");

@@ -256,7 +256,7 @@ impl Verbs for Fake {
         })
     }
 
-    fn drain(&self, _: &Deadline) -> Vec<Drained> {
+    fn drain(&self, _: bool, _: &Deadline) -> Vec<Drained> {
         let volume = |name: &str, kept: Option<&str>| Drained {
             name: name.parse().expect("a name"),
             kept: kept.map(str::to_owned),
