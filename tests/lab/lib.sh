@@ -17,7 +17,7 @@ need_root() { [ "$(id -u)" = 0 ] || fail "must run as root (namespaces, mounts a
 # The 22nd field of /proc/PID/stat; the name before it may hold blanks and brackets.
 start_time() {
   local stat
-  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  { IFS= read -r stat < "/proc/$1/stat"; } 2> /dev/null || return 1
   stat=${stat##*) }
   # shellcheck disable=SC2086
   set -- $stat
@@ -58,15 +58,22 @@ spawn() { # FILE LOG COMMAND…
   disown $!
 }
 
-# Waits until a command succeeds; the step is short because what is waited for is local.
+# Waits until a command succeeds; the step is short because what is waited for is local. It starts
+# no programs of its own: on an emulated processor they would take the time from what is waited for.
 wait_for() { # SECONDS WHAT COMMAND…
   local limit=$1 what=$2 end
   shift 2
-  end=$(($(date +%s%3N) + limit * 1000))
+  end=$((${EPOCHREALTIME/[.,]/} + limit * 1000000))
   until "$@" > /dev/null 2>&1; do
-    [ "$(date +%s%3N)" -lt "$end" ] || { say "no $what after $limit s"; return 1; }
-    sleep 0.05
+    [ "${EPOCHREALTIME/[.,]/}" -lt "$end" ] || { say "no $what after $limit s"; return 1; }
+    pause 0.05
   done
+}
+
+# sleep(1) without a process: nobody ever writes to that pipe.
+pause() { # SECONDS
+  [ -n "${NEVER:-}" ] || exec {NEVER}<> <(:)
+  read -rt "$1" -u "$NEVER" || true
 }
 
 # Like timeout(1), which waits for ever for a child that not even SIGKILL ends: here such a child
@@ -82,7 +89,7 @@ attempt() { # SECONDS COMMAND…
       disown "$child"
       return 0
     fi
-    sleep 0.02
+    pause 0.02
   done
   wait "$child" 2> /dev/null || true
 }
