@@ -12,7 +12,7 @@ mod main_job;
 mod older_engines;
 mod operator;
 mod outage;
-mod postgres;
+pub(crate) mod postgres;
 mod raw_calls;
 mod restart_policies;
 mod sharing;
@@ -45,7 +45,7 @@ pub(crate) const RECORDER: &str = "\
     }; \
     while [ ! -e /data/stop ]; do \
       i=$((i + 1)); \
-      record || { echo failed; sleep 1000000 & wait; }; \
+      record 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
       echo $i; \
     done";
 

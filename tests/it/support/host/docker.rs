@@ -1,7 +1,7 @@
 //! The engine's command line, every command with a time limit.
 
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -30,12 +30,23 @@ impl Docker {
         Self { command, address, config, said: Arc::default() }
     }
 
+    /// A command, not started yet.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = timed(LIMIT, &self.command[0]);
+        command.args(&self.command[1..]).args(words);
+        command.env("DOCKER_HOST", &self.address).env("DOCKER_CONFIG", &self.config);
+        command
+    }
+
+    /// A script that is given the words that start the client.
+    pub(crate) fn told<'a>(&self, script: &'a mut Command) -> &'a mut Command {
+        script.env("DOCKER_HOST", &self.address).env("DOCKER_CONFIG", &self.config);
+        script.args(&self.command)
+    }
+
     /// Runs a command to its end.
     pub(crate) fn run(&self, words: &[&str]) -> Output {
-        let mut command = timed(LIMIT, &self.command[0]);
-        command.env("DOCKER_HOST", &self.address).env("DOCKER_CONFIG", &self.config);
-        command.args(&self.command[1..]).args(words);
-        let output = run(&mut command);
+        let output = run(&mut self.command(words));
         self.note(words, &output);
         output
     }
