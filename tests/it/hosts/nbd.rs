@@ -1,5 +1,6 @@
 //! The mapper nbd: `rbd-nbd` and the kernel's network block device.
 
+use super::{TAKEN, assert_noticed, try_mount, unmount};
 use crate::engine::at_data;
 use crate::support::machine::on_two;
 
@@ -36,5 +37,29 @@ fn what_krbd_cannot_carry_nbd_can() {
         one.docker().script(at_data!(volume), "echo 1 > /data/file");
         assert_eq!(one.docker().script(at_data!(volume), "cat /data/file"), "1");
         one.assert_released();
+    });
+}
+
+#[test]
+fn a_frozen_host_loses_a_volume_that_nbd_serves_and_notices() {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        one.daemon(&["--mapper", "nbd"]);
+        let volume = one.volume(&[]);
+        let mountpoint = try_mount(one, &volume).0.expect("mounted");
+        one.run(&format!("echo kept > {mountpoint}/file && sync"));
+        one.freeze();
+        let mountpoint = try_mount(other, &volume).0.expect("taken");
+        assert_eq!(other.run(&format!("cat {mountpoint}/file; touch {mountpoint}/mine")), "kept");
+        one.thaw();
+        assert_noticed(one, &volume);
+        unmount(one, &volume);
+        one.assert_released();
+        unmount(other, &volume);
+        other.assert_released();
+        // Read anew from the cluster: nothing of the first host came after.
+        let mountpoint = try_mount(one, &volume).0.expect("usable again");
+        assert_eq!(one.run(&format!("ls {mountpoint}")), "file\nmine");
+        unmount(one, &volume);
     });
 }

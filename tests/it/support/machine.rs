@@ -18,11 +18,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::daemon::{Reply, exchange, within_by};
+use super::daemon::{Reply, exchange, run, timed, within_by};
 use super::host::{Docker, IMAGE, NEWEST, lab_tool, tail};
 use agent::Agent;
 pub(crate) use agent::Done;
@@ -33,6 +34,16 @@ pub(crate) const SOON: Duration = Duration::from_secs(90);
 
 /// Seconds for one command on a host.
 const COMMAND: u32 = 120;
+
+/// Where a daemon finds its faults, and how its process is found.
+const FAULTS: &str = "/run/lab/faults";
+const DAEMON_PID: &str = "cut -d' ' -f1 /run/lab/daemon";
+
+/// What every daemon runs with: as little waiting as shows the same.
+const DEFAULTS: [&str; 4] = ["--reconcile-interval", "5s", "--fence-after", "5s"];
+
+/// What [`DEFAULTS`] say of how long a holder may be silent.
+pub(crate) const FENCE_AFTER: Duration = Duration::from_secs(5);
 
 /// How much of a log is printed.
 const TAIL: usize = 15_000;
@@ -61,10 +72,10 @@ pub(crate) fn on_two(test: impl FnOnce(&mut Machine, &mut Machine)) {
     let network = Network::of_environment();
     let mut pair = machines.take().unwrap_or_else(|| [1, 2].map(|n| Machine::new(&network, n)));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        pair.iter_mut().for_each(Machine::prepare);
+        at_once(&mut pair, Machine::prepare);
         let [one, other] = &mut pair;
         test(one, other);
-        pair.iter_mut().for_each(Machine::clear);
+        at_once(&mut pair, Machine::clear);
         pair.iter_mut().for_each(Machine::check);
     }));
     if let Err(cause) = outcome {
@@ -74,6 +85,11 @@ pub(crate) fn on_two(test: impl FnOnce(&mut Machine, &mut Machine)) {
         resume_unwind(cause);
     }
     *machines = Some(pair);
+}
+
+/// Does the same to both hosts; each has a processor of its own.
+fn at_once(pair: &mut [Machine; 2], work: fn(&mut Machine)) {
+    thread::scope(|scope| pair.iter_mut().for_each(|host| drop(scope.spawn(|| work(host)))));
 }
 
 /// Runs a test on one virtual host.
@@ -111,18 +127,28 @@ impl Machine {
         self.announced.clear();
         if self.has_power {
             self.mend();
-            self.guest(&["engine-start"]);
         } else {
             self.boot();
         }
-        let images = self.docker.ok(&["images", "--quiet", IMAGE]);
-        if images.is_empty() {
-            let tar = self.network.folder().with_file_name("images").join("busybox.tar");
-            let tar = tar.to_str().expect("the path is text");
-            self.docker.ok(&["import", "--change", "ENV PATH=/bin", tar, IMAGE]);
+        let mut images = self.docker.run(&["images", "--quiet", IMAGE]);
+        if !images.status.success() {
+            self.start_engine();
+            images = self.docker.run(&["images", "--quiet", IMAGE]);
+        }
+        if images.stdout.is_empty() {
+            self.load_image(IMAGE);
         }
         self.daemon(&[]);
         self.log_before = self.log().len();
+    }
+
+    /// Makes sure that the engine has one of the lab's images.
+    pub(crate) fn load_image(&self, image: &str) {
+        let images = self.network.folder().with_file_name("images");
+        let mut command = timed(300, lab_tool("images").to_str().expect("the path is text"));
+        command.arg("import").arg(images).arg(image);
+        let output = run(self.docker.told(&mut command));
+        assert!(output.status.success(), "load {image} into {}: {output:?}", self.name());
     }
 
     /// An error in the daemon's log that has this text is what the test is about.
@@ -164,9 +190,7 @@ impl Machine {
 
     #[track_caller]
     fn guest(&self, words: &[&str]) {
-        let script = lab_tool("guest");
-        let script = script.to_str().expect("the path is text");
-        self.run(&quoted(&[&[script], words].concat()));
+        self.run(&guest_line(words));
     }
 
     /// The operator's tool; how it ended.
@@ -205,20 +229,38 @@ impl Machine {
         if self.runs_daemon && self.flags == flags {
             return;
         }
-        if self.runs_daemon {
-            self.stop_daemon();
-        }
         self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
         self.start_daemon();
     }
 
-    /// Starts the daemon as it last was, and waits until it has reached the cluster.
+    /// Starts the engine, if it does not run.
+    pub(crate) fn start_engine(&self) {
+        self.guest(&["engine-start"]);
+    }
+
+    /// Kills the engine. What it has started runs on.
+    pub(crate) fn kill_engine(&self) {
+        self.guest(&["engine-kill"]);
+    }
+
+    /// Replaces the daemon by one of another file, as a new release is.
+    pub(crate) fn upgrade_daemon(&mut self) {
+        let program = "/run/docker-ceph.new";
+        self.run(&format!("cp {} {program}", env!("CARGO_BIN_EXE_docker-ceph")));
+        self.start_program(program);
+    }
+
+    /// Starts the daemon as it last was, in place of one that runs, and waits until it has reached
+    /// the cluster.
     pub(crate) fn start_daemon(&mut self) {
-        assert!(!self.runs_daemon, "the daemon is running");
-        let program = env!("CARGO_BIN_EXE_docker-ceph");
-        let mut words = vec!["daemon-start", program, "--reconcile-interval", "5s"];
+        self.start_program(env!("CARGO_BIN_EXE_docker-ceph"));
+    }
+
+    fn start_program(&mut self, program: &str) {
+        let mut words = vec!["daemon-start", program];
+        words.extend(DEFAULTS);
         words.extend(self.flags.iter().map(String::as_str));
-        self.guest(&words);
+        self.run(&format!("DOCKER_CEPH_FAULT=@{FAULTS} {}", guest_line(&words)));
         self.runs_daemon = true;
         self.await_cluster();
     }
@@ -244,6 +286,42 @@ impl Machine {
     pub(crate) fn kill_daemon(&mut self) {
         self.guest(&["daemon-kill"]);
         self.runs_daemon = false;
+    }
+
+    /// Faults for the daemon that runs, from now on (`docs/testing.md`, "Faults on purpose").
+    pub(crate) fn arm(&self, rules: &str) {
+        self.run(&format!("echo '{rules}' > {FAULTS}.new && mv {FAULTS}.new {FAULTS}"));
+    }
+
+    /// Does the daemon stand still, as a fault has it?
+    pub(crate) fn is_halted(&self) -> bool {
+        self.run(&format!("cut -d' ' -f3 /proc/$({DAEMON_PID})/stat")) == "T"
+    }
+
+    /// Lets a daemon that stands still go on.
+    pub(crate) fn go_on(&self) {
+        self.run(&format!("kill -CONT $({DAEMON_PID})"));
+    }
+
+    /// Maps a volume's image as an operator would, past the driver.
+    pub(crate) fn map_by_hand(&self, volume: &str) {
+        let rbd = self.rbd_by_hand();
+        self.run(&format!("{rbd} device map --options exclusive,noudev rbd/docker/{volume}"));
+    }
+
+    /// The words that begin a command of `rbd` on the host.
+    pub(crate) fn rbd_by_hand(&self) -> String {
+        let conf = self.network.conf();
+        let key = conf.with_file_name("ceph.client.docker.keyring");
+        format!("rbd --conf {} --id docker --keyring {}", conf.display(), key.display())
+    }
+
+    /// Takes away every device of the kernel's RBD.
+    pub(crate) fn unmap_by_hand(&self) {
+        self.run(
+            "for d in /sys/bus/rbd/devices/*; do \
+             echo ${d##*/} > /sys/bus/rbd/remove_single_major; done",
+        );
     }
 
     /// A call of the volume protocol, with as much patience as the engine has for a mount.
@@ -295,9 +373,27 @@ impl Machine {
 
     /// Boots it, and waits for its engine. The daemon is not started.
     pub(crate) fn boot(&mut self) {
+        self.boot_with("");
+    }
+
+    /// The same with systemd, which runs the engine and the driver by their units.
+    pub(crate) fn boot_with_systemd(&mut self) {
+        self.boot_with(env!("CARGO_BIN_EXE_docker-ceph"));
+        self.await_cluster();
+    }
+
+    fn boot_with(&mut self, systemd: &str) {
         assert!(!self.has_power, "{} is running", self.name());
-        self.network.script(&["boot", &self.number()]);
+        self.network.script_with("HOST_SYSTEMD", systemd, &["boot", &self.number()]);
         self.has_power = true;
+    }
+
+    /// Shuts the host down as its operator does, and waits until it is off.
+    pub(crate) fn shut_down(&mut self) {
+        self.run("systemctl poweroff");
+        self.network.script(&["await-off", &self.number()]);
+        self.has_power = false;
+        self.runs_daemon = false;
     }
 
     fn log_file(&self, name: &str) -> PathBuf {
@@ -388,6 +484,12 @@ impl Machine {
         eprintln!("== {name}: engine\n{}", tail(&engine, TAIL / 4));
         eprintln!("== {name}: daemon\n{}", tail(&self.log_since(), TAIL));
     }
+}
+
+/// A command of `tests/lab/guest`.
+fn guest_line(words: &[&str]) -> String {
+    let script = lab_tool("guest");
+    quoted(&[&[script.to_str().expect("the path is text")], words].concat())
 }
 
 /// One line of shell with every word as it is.

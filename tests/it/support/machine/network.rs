@@ -35,17 +35,29 @@ impl Network {
         &self.folder
     }
 
+    /// The cluster's configuration, with all rights.
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.folder.join("cluster/ceph.conf")
+    }
+
     /// The process whose network it is.
-    pub(super) fn holder(&self) -> &str {
+    pub(crate) fn holder(&self) -> &str {
         &self.holder
     }
 
     /// A verb of `tests/lab/hosts`, which has to succeed.
     #[track_caller]
     pub(super) fn script(&self, words: &[&str]) {
+        self.script_with("HOST_SYSTEMD", "", words);
+    }
+
+    /// The same with a variable of its environment.
+    #[track_caller]
+    pub(super) fn script_with(&self, name: &str, value: &str, words: &[&str]) {
         let script = lab_tool("hosts");
         let mut command = timed(SCRIPT, script.to_str().expect("the path is text"));
-        let output = run(command.env("DOCKER_CEPH_HOSTS", &self.folder).args(words));
+        command.env("DOCKER_CEPH_HOSTS", &self.folder).env(name, value);
+        let output = run(command.args(words));
         assert!(output.status.success(), "hosts {words:?}: {output:?}");
     }
 
@@ -65,7 +77,7 @@ impl Network {
     fn tool(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = timed(60, "nsenter");
         command.args(&self.entering()[1..]).arg(program);
-        command.arg("--conf").arg(self.folder.join("cluster/ceph.conf")).args(arguments);
+        command.arg("--conf").arg(self.conf()).args(arguments);
         command
     }
 

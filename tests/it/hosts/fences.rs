@@ -1,0 +1,171 @@
+//! The fence: what it is good for, when it cannot be placed, and what comes of removing it.
+
+use std::thread;
+
+use super::{TAKEN, address, assert_noticed, is_fenced, try_mount, unmount};
+use crate::support::daemon::{run, timed, within};
+use crate::support::machine::{Machine, SOON, on_two};
+
+#[test]
+fn without_a_fence_that_holds_nothing_is_taken() {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        for said in ["is fenced only until", "cannot be taken", "ermission denied"] {
+            other.announce(said);
+        }
+        let volume = one.volume(&[]);
+        try_mount(one, &volume).0.expect("mounted");
+        let fenced = address(one);
+        one.freeze();
+        // A key that may not fence.
+        let caps = Caps::of_hosts(one);
+        caps.set("mon", "allow r");
+        other.start_daemon();
+        let refused = try_mount(other, &volume).0.expect_err("nobody is fenced");
+        assert!(refused.contains("ermission denied") && refused.contains(&volume), "{refused}");
+        assert!(!is_fenced(one, &fenced));
+        drop(caps);
+        other.start_daemon();
+        // An entry that ends too soon: of two, the first wins.
+        one.network().ceph(&["osd", "blocklist", "add", &fenced, "3600"]);
+        let refused = try_mount(other, &volume).0.expect_err("the first entry wins");
+        assert!(refused.contains(&format!("client {fenced} is fenced only until")), "{refused}");
+        assert!(refused.contains("ceph osd blocklist rm"), "{refused}");
+        one.network().ceph(&["osd", "blocklist", "rm", &fenced]);
+        try_mount(other, &volume).0.expect("fenced for a year");
+        one.thaw();
+        assert_noticed(one, &volume);
+        unmount(one, &volume);
+        unmount(other, &volume);
+    });
+}
+
+/// What the hosts' key may do; as it was, when this is dropped.
+struct Caps<'a> {
+    host: &'a Machine,
+    before: serde_json::Value,
+}
+
+impl<'a> Caps<'a> {
+    fn of_hosts(host: &'a Machine) -> Self {
+        let text = host.network().ceph(&["auth", "get", "client.docker", "--format", "json"]);
+        let got: serde_json::Value = serde_json::from_str(&text).expect("ceph prints JSON");
+        Self { host, before: got[0]["caps"].clone() }
+    }
+
+    /// These for one kind of daemon, and what there was for the others.
+    fn set(&self, kind: &str, caps: &str) {
+        let mut words = vec!["auth", "caps", "client.docker"];
+        for (of, text) in self.before.as_object().expect("caps by kind") {
+            let text = text.as_str().expect("caps are text");
+            words.extend([of.as_str(), if of == kind { caps } else { text }]);
+        }
+        self.host.network().ceph(&words);
+    }
+}
+
+impl Drop for Caps<'_> {
+    fn drop(&mut self) {
+        self.set("none", "");
+    }
+}
+
+/// The blocklist entry alone is no barrier: what was queued at an OSD may still be written after
+/// it. Nothing of the image may be read before that.
+#[test]
+fn what_was_in_flight_when_its_host_was_fenced_lands_before_the_first_read_or_never() {
+    on_two(|one, other| {
+        one.announce(TAKEN);
+        one.announce("the cluster did not answer in time");
+        let volume = one.volume(&[]);
+        let mountpoint = try_mount(one, &volume).0.expect("mounted");
+        let (file, fenced) = (format!("{mountpoint}/file"), address(one));
+        one.run(&format!("head -c 65536 /dev/zero > {file} && sync"));
+        one.freeze();
+        other.arm("halt-before:cluster.blocklist_add:1");
+        let (file_there, first) = thread::scope(|scope| {
+            let mount = scope.spawn(|| try_mount(other, &volume).0);
+            assert!(within(SOON, || other.is_halted()), "it never fences");
+            // The mind of the second host is made up. Only now the first one goes on, and writes
+            // to an OSD that stands still.
+            one.network().cluster("pause", "osd");
+            one.thaw();
+            one.run(&format!(
+                "setsid dd if=/dev/urandom of={file} bs=64k count=1 oflag=direct conv=notrunc \
+                 > /run/late 2>&1 &"
+            ));
+            let in_flight = "grep -q write /sys/kernel/debug/ceph/*/osdc";
+            assert!(within(SOON, || one.try_run(30, in_flight).is_ok_and(|done| done.status == 0)));
+            one.freeze();
+            other.go_on();
+            assert!(within(SOON, || is_fenced(other, &fenced)), "the monitor takes the entry");
+            one.network().cluster("resume", "osd");
+            let mountpoint = mount.join().expect("no panic").expect("taken");
+            let file = format!("{mountpoint}/file");
+            let sum = other.run(&format!("md5sum < {file}"));
+            (file, sum)
+        });
+        one.thaw();
+        assert_noticed(one, &volume);
+        let ended = || one.run("cat /run/late").contains("copied") || late_failed(one);
+        assert!(within(SOON, ended), "the late write hangs: {}", one.run("cat /run/late"));
+        // From the cluster, not from the page cache.
+        other.run("echo 3 > /proc/sys/vm/drop_caches");
+        assert_eq!(other.run(&format!("md5sum < {file_there}")), first, "a late write");
+        unmount(one, &volume);
+        unmount(other, &volume);
+    });
+}
+
+fn late_failed(host: &Machine) -> bool {
+    host.run("cat /run/late").contains("error")
+}
+
+/// Why no entry is ever removed, nor made to end, while anything of its client may be left.
+#[test]
+fn a_client_that_is_let_in_again_writes_under_the_new_holder_s_lock() {
+    on_two(|one, other| {
+        let (kept, removed) = (one.volume(&[]), one.volume(&[]));
+        let mut addresses = Vec::new();
+        for volume in [&kept, &removed] {
+            let before = addresses.join(" ");
+            let mountpoint = try_mount(one, volume).0.expect("mounted");
+            let all = address(one);
+            addresses.extend(all.lines().filter(|of| !before.contains(*of)).map(str::to_owned));
+            one.run(&format!("sync; head -c 4194304 /dev/urandom > {mountpoint}/late"));
+        }
+        // Without its daemon, which would notice: what is left is a kernel with dirty pages.
+        one.kill_daemon();
+        one.freeze();
+        let taken = [&kept, &removed].map(|volume| {
+            try_mount(other, volume).0.expect("taken");
+            unmount(other, volume);
+            other.assert_released();
+            volume
+        });
+        taken.iter().for_each(|volume| other.map_by_hand(volume));
+        let before = taken.map(|volume| checksum(other, volume));
+        // What an entry's end after a short while would do.
+        other.network().ceph(&["osd", "blocklist", "rm", &addresses[1]]);
+        one.thaw();
+        one.try_run(60, "sync").expect("the host answers");
+        assert_eq!(checksum(other, &kept), before[0], "a fenced client has written");
+        assert_ne!(checksum(other, &removed), before[1], "the lock alone keeps a client out?");
+        other.unmap_by_hand();
+        // Its daemon would take both down when it comes: the kernel here is not worth the wait.
+        one.power_off();
+    });
+}
+
+/// What the cluster holds of the image.
+fn checksum(host: &Machine, volume: &str) -> String {
+    let network = host.network();
+    let export = format!(
+        "nsenter --target {} --net -- rbd --conf {} --no-progress export rbd/docker/{volume} - | sha256sum",
+        network.holder(),
+        network.conf().display()
+    );
+    let output = run(timed(60, "bash").args(["-o", "pipefail", "-c", &export]));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

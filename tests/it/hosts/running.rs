@@ -1,0 +1,71 @@
+//! What may be restarted, upgraded or moved while a container writes to a kernel's device.
+
+use std::time::{Duration, Instant};
+
+use super::{address, is_fenced, take, try_mount, unmount, writing};
+use crate::engine::{assert_recording, recorded};
+use crate::support::host::IMAGE;
+use crate::support::machine::on_two;
+
+#[test]
+fn a_container_writes_on_through_restarts_of_everything_else_and_moves_in_order() {
+    on_two(|one, other| {
+        one.run(&live_restore(true));
+        let (volume, writer) = writing(one);
+        let fenced = address(one);
+        // Asked to end, replaced by a build that came since, and killed.
+        for upgraded in [true, false] {
+            if upgraded {
+                one.upgrade_daemon()
+            } else {
+                one.kill_daemon()
+            }
+            assert_recording(one.docker(), &writer);
+            one.start_daemon();
+            assert_recording(one.docker(), &writer);
+        }
+        one.kill_engine();
+        one.start_engine();
+        assert_recording(one.docker(), &writer);
+        one.docker().ok(&["stop", &writer]);
+        let acknowledged = recorded(one.docker(), &writer);
+        one.assert_released();
+        take(other, &volume, acknowledged);
+        unmount(other, &volume);
+        assert!(!is_fenced(other, &fenced), "an orderly move fences nobody");
+        one.run(&live_restore(false));
+    });
+}
+
+/// The engine reads this file when it is told to, without a restart.
+fn live_restore(on: bool) -> String {
+    format!("echo '{{\"live-restore\": {on}}}' > /etc/docker/daemon.json; {RELOAD}")
+}
+
+const RELOAD: &str = "kill -HUP $(cut -d' ' -f1 /run/lab/dockerd)";
+
+/// Containers end, then the driver gives up what is left, then the network goes.
+#[test]
+fn a_host_that_shuts_down_under_load_leaves_its_volume_free_and_whole() {
+    on_two(|one, other| {
+        one.power_off();
+        one.boot_with_systemd();
+        one.load_image(IMAGE);
+        let (volume, writer) = writing(one);
+        // A mount that nobody will ever unmount: an engine that was killed leaves such.
+        let (left, _) = (one.volume(&[]), one.fresh("c"));
+        try_mount(one, &left).0.expect("mounted");
+        let clients = address(one);
+        let acknowledged = recorded(one.docker(), &writer);
+        let start = Instant::now();
+        one.shut_down();
+        let took = start.elapsed();
+        println!("off after {:.1} s", took.as_secs_f64());
+        assert!(took < Duration::from_secs(90), "{took:?}");
+        take(other, &volume, acknowledged);
+        unmount(other, &volume);
+        for client in clients.lines() {
+            assert!(!is_fenced(other, client), "{client} had to be fenced");
+        }
+    });
+}
