@@ -3,7 +3,7 @@
 # A tier (unit, doc, protocol, model, loop, ceph, engine, hosts) or a part of a test's name.
 T ?=
 
-# A part of the benchmark: control, data or catalog.
+# A part of the benchmark: control, data, catalog or hosts.
 B ?=
 
 .PHONY: help try stop lab lab-stop test check bench soak
@@ -40,6 +40,6 @@ test: ## every test with few repeats; T=ceph runs one tier, T=name the tests wit
 soak: ## every test with its full number of repeats (hours)
 	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-full} tests/run $(T)
 
-bench: ## control calls and I/O beside the same work by hand, and a large catalog; B=catalog: only that part
+bench: ## control calls and I/O beside the same work by hand, a large catalog, moves between hosts; B=catalog: only that part
 	@tests/lab/packages build cluster engine bench
 	@DOCKER_CEPH_BENCH_PART=$(B) tests/bench/run

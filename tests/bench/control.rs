@@ -17,11 +17,7 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, volumes: u32) {
     let (mut ours, mut by_hand) = (Times::default(), Times::default());
     measure(&Hand::new(lab), driver, volumes, &mut ours, &mut by_hand);
     println!("\ncontrol calls, {volumes} volumes of 512 MiB, medians in ms");
-    println!("{:<15}{:>10}{:>10}{:>8}", "", "driver", "by hand", "ratio");
-    for call in CALLS {
-        let (ours, hand) = (ours.median(call).unwrap(), by_hand.median(call).unwrap());
-        println!("{call:<15}{ours:>10.1}{hand:>10.1}{:>8.1}", hand / ours);
-    }
+    Times::compare(&CALLS, &ours, &by_hand);
 }
 
 fn measure(hand: &Hand<'_>, driver: &Daemon, volumes: u32, ours: &mut Times, by_hand: &mut Times) {

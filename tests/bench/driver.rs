@@ -6,18 +6,25 @@
 #![allow(missing_docs, reason = "a program for people")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "what cannot go on ends")]
 
-#[allow(dead_code, reason = "shared with the tests, which use all of it")]
-#[path = "../it/support/daemon.rs"]
-mod daemon;
+#[allow(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
+#[path = "../it/support"]
+mod support {
+    pub(crate) mod daemon;
+    pub(crate) mod host;
+    pub(crate) mod machine;
+}
 
 mod by_hand;
 mod catalog;
 mod control;
 mod data;
+mod hosts;
 mod idle;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use support::daemon;
 
 /// Times by the name of what was timed.
 #[derive(Debug, Default)]
@@ -28,8 +35,22 @@ impl Times {
     pub(crate) fn take<T>(&mut self, what: &'static str, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        self.0.entry(what).or_default().push(start.elapsed());
+        self.add(what, start.elapsed());
         result
+    }
+
+    /// A time that was taken elsewhere.
+    pub(crate) fn add(&mut self, what: &'static str, time: Duration) {
+        self.0.entry(what).or_default().push(time);
+    }
+
+    /// Prints the medians side by side.
+    pub(crate) fn compare(calls: &[&'static str], ours: &Self, by_hand: &Self) {
+        println!("{:<15}{:>10}{:>10}{:>8}", "", "driver", "by hand", "ratio");
+        for call in calls {
+            let (ours, hand) = (ours.median(call).unwrap(), by_hand.median(call).unwrap());
+            println!("{call:<15}{ours:>10.1}{hand:>10.1}{:>8.1}", hand / ours);
+        }
     }
 
     /// The median of what was timed, in milliseconds.
@@ -47,6 +68,12 @@ pub(crate) fn setting(name: &str, default: u32) -> u32 {
 
 fn main() {
     let parts = parts();
+    if parts.contains(&"hosts") {
+        hosts::report(setting("DOCKER_CEPH_BENCH_VOLUMES", 20).min(5));
+    }
+    if parts == ["hosts"] {
+        return;
+    }
     let lab = daemon::Lab::of_environment();
     let mut driver = daemon::Daemon::new(&lab);
     driver.start();
@@ -67,7 +94,7 @@ fn main() {
 /// What is to be measured: one part, or all.
 fn parts() -> Vec<&'static str> {
     let wanted = std::env::var("DOCKER_CEPH_BENCH_PART").unwrap_or_default();
-    let all = ["control", "data", "catalog"];
+    let all = ["control", "data", "catalog", "hosts"];
     let parts: Vec<_> = all.into_iter().filter(|p| wanted.is_empty() || wanted == *p).collect();
     assert!(!parts.is_empty(), "there is no part {wanted:?} of the bench, only {all:?}");
     parts
