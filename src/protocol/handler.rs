@@ -1,7 +1,7 @@
 //! Docker's calls: decode, verb, encode.
 //!
 //! An error of a verb is HTTP 500 with `Err`, which the engine shows to its user; a body that
-//! cannot be read is 400, and the volume "" is never meant. Get is the exception: where the truth
+//! cannot be read is 400, and never means the volume "". Get is the exception: where the truth
 //! is not known, or the question cannot be read, nothing is answered at all (see [`super`]).
 
 use std::sync::Arc;
@@ -164,11 +164,12 @@ async fn path(jobs: &Jobs, body: Received) -> Answer {
 
 async fn get(jobs: &Jobs, body: Received) -> Answer {
     let name = match body::decode(body) {
-        Ok(wire::NameRequest { name }) if !name.is_empty() => name,
-        Ok(_) => return Err(Closed("get: the name is empty".to_owned())),
+        Ok(wire::NameRequest { name }) => name,
         Err(error) => return Err(Closed(format!("get: {error}"))),
     };
-    // The engine asks for whatever its user typed: a name that cannot be ours is nobody's.
+    // The engine asks for whatever its user typed: a name that cannot be ours is nobody's. And it
+    // asks for "" when it starts, once for every volume that it knows and has not made: it keeps
+    // those without their names. Left without an answer it would try for 15 s before it goes on.
     let Ok(volume) = name.parse() else {
         tracing::debug!(name = ?echo(&name), "looked up a name that no volume can have");
         return Ok(absent("get", &name));

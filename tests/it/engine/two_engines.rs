@@ -92,6 +92,26 @@ fn a_mount_waits_until_the_other_host_lets_go() {
     });
 }
 
+/// Of a volume that another engine has made an engine keeps the driver without the name, and asks
+/// for "" when it starts.
+#[test]
+fn an_engine_starts_at_once_that_knows_a_volume_made_elsewhere() {
+    on_two(|one, other| {
+        let volume = one.volume(&[]);
+        other.docker().script(at_data!(volume), "echo kept > /data/file");
+        other.stop_engine();
+        let before = other.log().len();
+        let start = Instant::now();
+        other.start_engine(&[]);
+        println!("the engine started in {:.1} s", start.elapsed().as_secs_f64());
+        let log = other.log();
+        assert!(log[before..].contains("a name that no volume can have"), "it asked nothing");
+        assert!(!log[before..].contains("closed without an answer"), "it had to ask again");
+        assert_eq!(other.docker().inspect(&volume)["Driver"], "ceph");
+        assert_eq!(other.docker().script(at_data!(volume), "cat /data/file"), "kept");
+    });
+}
+
 #[test]
 fn a_volume_goes_back_and_forth_with_its_data() {
     on_two(|one, other| {
