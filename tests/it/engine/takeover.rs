@@ -15,7 +15,7 @@ const FLAGS: [&str; 4] = ["--reconcile-interval", "1s", "--fence-after", "5s"];
 
 /// Everything of a host that speaks to the cluster stands still, or goes on: the daemon, and the
 /// processes behind its devices. The cluster sees no difference to a frozen host.
-fn freeze(host: &Host, processes: &[Pid], frozen: bool) {
+pub(super) fn freeze(host: &Host, processes: &[Pid], frozen: bool) {
     let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
     host.signal_daemon(signal);
     for process in processes {
@@ -24,7 +24,7 @@ fn freeze(host: &Host, processes: &[Pid], frozen: bool) {
 }
 
 /// The processes behind a host's devices.
-fn rbd_fuses(host: &Host) -> Vec<Pid> {
+pub(super) fn rbd_fuses(host: &Host) -> Vec<Pid> {
     let folder = host.ceph_folder();
     let lines = processes_naming(folder.to_str().expect("the path is text"));
     let ours = lines.iter().filter(|line| line.contains("rbd-fuse"));

@@ -32,6 +32,14 @@ impl Host {
         self.engine(&["engine-kill"], &[]);
     }
 
+    /// Sends the engine a signal; containerd and the containers get none.
+    pub(crate) fn signal_engine(&self, signal: Signal) {
+        let recorded = std::fs::read_to_string(self.folder.join("pids/dockerd"));
+        let recorded = recorded.expect("the engine is running");
+        let pid = recorded.split(' ').next().and_then(|pid| pid.parse().ok());
+        kill(Pid::from_raw(pid.expect("a process number")), signal).expect("our own engine");
+    }
+
     /// Kills a container's first process behind the engine's back.
     pub(crate) fn kill_process(&self, pid: &str) {
         let number = pid.parse().expect("a process number");
