@@ -167,9 +167,9 @@ fn a_drain_gives_up_what_is_not_used_and_says_what_is() {
     let left: VolumeName = "left".parse().expect("a name");
     service.create(&left, &Options::new(), &soon()).expect("created");
     service.mount(&left, &id, &soon()).expect("mounted");
-    assert_eq!(drained(&service, false), [("left", true), ("other", false), ("v", true)]);
+    assert_eq!(drained(service, false), [("left", true), ("other", false), ("v", true)]);
     // An engine that has ended will not.
-    assert_eq!(drained(&service, true), [("left", false), ("v", true)]);
+    assert_eq!(drained(service, true), [("left", false), ("v", true)]);
     assert_eq!(host.mapped_images(), ["v"]);
 }
 
