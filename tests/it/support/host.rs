@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::daemon::{Lab, Reply, ask, run, send, timed, within};
 pub(crate) use checks::tail;
-pub(crate) use docker::{Docker, IMAGE};
+pub(crate) use docker::{Docker, IMAGE, text};
 
 /// The engine that most tests use: the newest that Debian has.
 pub(crate) const NEWEST: &str = "28.5";
