@@ -8,9 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::engine::takeover::{freeze, rbd_fuses};
-use crate::engine::{VERIFIER, assert_recorded, recorded};
+use crate::engine::{SOON, VERIFIER, assert_recorded, at_data, recorded};
 use crate::support::daemon::{run, timed, within, within_by};
 use crate::support::host::{EAGER, Host, IMAGE, on_two};
 
@@ -20,9 +21,6 @@ const SWARM: Duration = Duration::from_secs(120);
 /// The image under a name whose registry refuses at once: a node looks there first, and then takes
 /// its own. By the usual name it would look on the Internet.
 const LOCAL_IMAGE: &str = "127.0.0.1:1/busybox";
-
-/// Swarm's own bridge.
-const BRIDGE: &str = "docker_gwbridge";
 
 /// The recorder for one container after the other: it goes on with the number that it finds. What a
 /// host's death has left of a last line was not acknowledged, and is cut off.
@@ -37,6 +35,11 @@ const HEIR: &str = "\
       record 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
       echo $i; sleep 0.1; \
     done";
+
+/// Writes over one number with the next, each synced and in the same block, which no heir writes: a
+/// late write that lands is not covered up by later ones, as one to the recorder's file would be.
+const COUNTER: &str = "\
+    i=1000000; while echo $i 1<> /data/mark && sync /data/mark; do i=$((i + 1)); done";
 
 /// One replica of the recorder, with its volume.
 struct Service<'a> {
@@ -109,7 +112,7 @@ impl<'a> Service<'a> {
 /// A test in a Swarm of two. Both drivers are active before it is made: a node without the driver
 /// is given no task.
 fn in_a_swarm(one: &mut Host, other: &mut Host, test: impl FnOnce(&Host, &mut Host, String)) {
-    let was_there = has_bridge();
+    let bridge = Bridge { was_there: Bridge::is_there() };
     let volume = one.volume(&[]);
     other.docker().inspect(&volume);
     for host in [&*one, &*other] {
@@ -128,17 +131,33 @@ fn in_a_swarm(one: &mut Host, other: &mut Host, test: impl FnOnce(&Host, &mut Ho
     for host in [&*other, &*one] {
         host.docker().ok(&["swarm", "leave", "--force"]);
         // Swarm leaves it behind. The node that came second may have none.
-        host.docker().run(&["network", "rm", BRIDGE]);
+        host.docker().run(&["network", "rm", Bridge::NAME]);
     }
-    // It lies in the network of this machine, and an engine keeps one that it has not made.
-    if !was_there && has_bridge() {
-        run(timed(10, "ip").args(["link", "delete", BRIDGE]));
-    }
-    assert!(was_there || !has_bridge(), "{BRIDGE} is left");
+    let was_there = bridge.was_there;
+    drop(bridge);
+    assert!(was_there || !Bridge::is_there(), "{} is left", Bridge::NAME);
 }
 
-fn has_bridge() -> bool {
-    Path::new("/sys/class/net").join(BRIDGE).exists()
+/// Swarm's own bridge. It lies in the network of this machine, where an engine keeps one that it
+/// has not made, and where a failed test would leave it: its hosts end, and it is not theirs.
+struct Bridge {
+    was_there: bool,
+}
+
+impl Bridge {
+    const NAME: &str = "docker_gwbridge";
+
+    fn is_there() -> bool {
+        Path::new("/sys/class/net").join(Self::NAME).exists()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if !self.was_there && Self::is_there() {
+            run(timed(10, "ip").args(["link", "delete", Self::NAME]));
+        }
+    }
 }
 
 fn set_availability(manager: &Host, node: &Host, availability: &str) {
@@ -146,20 +165,28 @@ fn set_availability(manager: &Host, node: &Host, availability: &str) {
     manager.docker().ok(&["node", "update", "--availability", availability, &id]);
 }
 
-/// The address of the client that holds a volume, as the cluster's blocklist would name it.
-fn holder(host: &Host, volume: &str) -> String {
-    let status = host.docker().inspect(volume)["Status"].clone();
-    let address = status["holder"]["address"].as_str();
-    address.unwrap_or_else(|| panic!("{volume} has a holder: {status}")).to_owned()
+/// Who holds a volume, as a host sees it: the host's name, and the client's address as the
+/// cluster's blocklist would name it.
+#[track_caller]
+fn holder(seen_from: &Host, volume: &str) -> [String; 2] {
+    let status = seen_from.docker().inspect(volume)["Status"].clone();
+    ["host", "address"].map(|field| {
+        let text = status["holder"][field].as_str();
+        text.unwrap_or_else(|| panic!("{volume} has a holder: {status}")).to_owned()
+    })
 }
 
-fn is_fenced(host: &Host, address: &str) -> bool {
+/// The addresses of the clients that are shut out of the cluster. Those of earlier tests stay.
+fn fenced(host: &Host) -> Vec<String> {
     let mut command = timed(30, "ceph");
     command.env("CEPH_CONF", host.lab().conf()).args(["osd", "blocklist", "ls"]);
     let output = run(&mut command);
     assert!(output.status.success(), "{output:?}");
     let list = String::from_utf8_lossy(&output.stdout);
-    list.lines().any(|line| line.split(' ').next() == Some(address))
+    let mut addresses: Vec<_> =
+        list.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    addresses.sort();
+    addresses
 }
 
 /// What a container has synced, by its own file system, whatever its engine does: the last line may
@@ -177,14 +204,17 @@ fn a_swarm_moves_a_task_with_its_volume_and_never_has_it_written_twice() {
         one.daemon(&flags);
         other.daemon(&flags);
         in_a_swarm(one, other, |one, other, volume| {
+            let before = fenced(one);
             set_availability(one, other, "drain");
             let service = Service::new(one, &volume);
             let first = service.await_recording(one, 0);
             let container = is_moved_by_a_drain(&service, other, &first);
+            assert_eq!(fenced(one), before, "a client was fenced in a drain");
             set_availability(one, one, "active");
-            survives_a_split_brain(&service, other, &container);
+            let acknowledged = survives_a_split_brain(&service, other, &container);
+            assert_eq!(fenced(one), before, "a client was fenced that lived");
             service.remove([one, other]);
-            assert_recorded(other.docker(), &volume, 0);
+            assert_recorded(other.docker(), &volume, acknowledged);
         });
     });
 }
@@ -192,7 +222,7 @@ fn a_swarm_moves_a_task_with_its_volume_and_never_has_it_written_twice() {
 /// The old task's end is waited for: nobody is fenced, and it goes on where it was.
 fn is_moved_by_a_drain(service: &Service<'_>, other: &Host, container: &str) -> String {
     let one = service.manager;
-    let address = holder(one, &service.volume);
+    assert_eq!(holder(other, &service.volume)[0], one.name());
     let start = Instant::now();
     set_availability(one, other, "active");
     set_availability(one, one, "drain");
@@ -201,14 +231,15 @@ fn is_moved_by_a_drain(service: &Service<'_>, other: &Host, container: &str) -> 
     let moved = service.await_recording(other, acknowledged);
     println!("moved by a drain in {:.1} s", start.elapsed().as_secs_f64());
     service.assert_inherited(other, &moved, acknowledged);
-    assert!(!is_fenced(one, &address), "{address} was fenced");
     moved
 }
 
-/// A node whose engine is dead is down to Swarm, but its container writes on.
-fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &str) {
+/// A node whose engine is dead is down to Swarm, but its container writes on. The last record that
+/// the new task has acknowledged.
+fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &str) -> u64 {
     let one = service.manager;
-    let address = holder(other, &service.volume);
+    let held = holder(one, &service.volume);
+    assert_eq!(held[0], other.name());
     let pid = other.docker().state(container, "State.Pid");
     other.kill_engine();
     let start = Instant::now();
@@ -219,7 +250,7 @@ fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &s
     println!("refused twice in {:.1} s", start.elapsed().as_secs_f64());
     let before = synced(&pid);
     assert!(within(SWARM, || synced(&pid) > before + 3), "the old task's container stands still");
-    assert!(!is_fenced(one, &address), "{address} was fenced");
+    assert_eq!(holder(one, &service.volume), held, "by the same client as before");
 
     // The engine that comes back kills the container, and knows of no mount.
     let acknowledged = synced(&pid);
@@ -228,7 +259,7 @@ fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &s
     let moved = service.await_recording(one, acknowledged);
     println!("moved in {:.1} s after the engine came back", start.elapsed().as_secs_f64());
     service.assert_inherited(one, &moved, acknowledged.max(recorded(other.docker(), container)));
-    assert!(!is_fenced(one, &address), "{address} was fenced");
+    recorded(one.docker(), &moved)
 }
 
 #[test]
@@ -243,25 +274,48 @@ fn a_swarm_moves_the_task_of_a_dead_node_with_its_volume() {
             let service = Service::new(one, &volume);
             let container = service.await_recording(other, 0);
             set_availability(one, one, "active");
-            let address = holder(other, &volume);
-            let processes = rbd_fuses(other);
-
-            freeze(other, &processes, true);
-            let acknowledged = recorded(other.docker(), &container);
-            other.signal_engine(Signal::SIGSTOP);
-            let start = Instant::now();
-            let moved = service.await_recording(one, acknowledged);
-            println!("taken over in {:.1} s", start.elapsed().as_secs_f64());
-            assert!(is_fenced(one, &address), "{address} writes on");
-
-            other.signal_engine(Signal::SIGCONT);
-            freeze(other, &processes, false);
-            // Its engine is told to end the task; what the task still had to write lands nowhere.
-            other.assert_released();
-            service.await_recording(one, recorded(one.docker(), &moved));
-            service.assert_inherited(one, &moved, acknowledged);
+            let (mark, acknowledged) = is_taken_from_a_dead_node(&service, other, &container);
             service.remove([one, other]);
+            // Mounted anew: what has landed on the disk is seen, whatever was in a cache.
+            let there = one.docker().script(at_data!(volume), "cat /data/mark");
+            assert_eq!(there, mark, "a write of the dead node has landed");
             assert_recorded(one.docker(), &volume, acknowledged);
         });
     });
+}
+
+/// The node is fenced, and notices when it goes on. The number that its counter had come to, and
+/// the last record that the new task has acknowledged.
+///
+/// Only the engine is asked about the frozen host's container: who touches a frozen file system,
+/// if only to read, may wait for its journal, and nothing ends that wait.
+fn is_taken_from_a_dead_node(service: &Service<'_>, other: &Host, old: &str) -> (String, u64) {
+    let one = service.manager;
+    let [_, address] = holder(one, &service.volume);
+    let processes = rbd_fuses(other);
+    other.docker().ok(&["exec", "--detach", old, "sh", "-c", COUNTER]);
+    let counts = || other.docker().exec(old, "cat /data/mark || true").as_str() > "1000003";
+    assert!(within(SOON, counts), "the counter stands still");
+
+    freeze(other, &processes, true);
+    let acknowledged = recorded(other.docker(), old);
+    other.signal_engine(Signal::SIGSTOP);
+    let start = Instant::now();
+    let moved = service.await_recording(one, acknowledged);
+    println!("taken over in {:.1} s", start.elapsed().as_secs_f64());
+    assert!(fenced(one).contains(&address), "{address} writes on");
+    let mark = one.docker().exec(&moved, "cat /data/mark");
+
+    // Before its engine, which ends the container when Swarm tells it to.
+    freeze(other, &processes, false);
+    let noticed = within(SOON, || {
+        let reply = other.call("Get", &json!({"Name": service.volume})).expect("an answer");
+        reply.json["Volume"]["Status"]["state"] == "broken"
+    });
+    assert!(noticed, "{} did not notice", other.name());
+    other.signal_engine(Signal::SIGCONT);
+    other.assert_released();
+    service.await_recording(one, recorded(one.docker(), &moved));
+    service.assert_inherited(one, &moved, acknowledged);
+    (mark, recorded(one.docker(), &moved))
 }
