@@ -69,10 +69,14 @@ fn hand(host: &Machine, image: &str, times: &mut Times) {
 
 /// From one host to the other: in order, and from a host that is gone.
 fn ways(one: &mut Machine, other: &mut Machine) {
+    one.announce("volume was taken from this host");
     println!("\na mount on another host, in s; fence-after {} s", FENCE_AFTER.as_secs());
     let volume = one.volume(&[]);
-    mounted(one, &volume);
-    unmounted(one, &volume);
+    // Once on each, so that both kernels have loaded what they need.
+    for host in [&*one, &*other] {
+        mounted(host, &volume);
+        unmounted(host, &volume);
+    }
     println!("{:<36}{:>8.1}", "again on the same host", mounted(one, &volume));
     unmounted(one, &volume);
     println!("{:<36}{:>8.1}", "moved in order", mounted(other, &volume));
