@@ -42,10 +42,7 @@ impl LinuxSystem {
     fn cut_krbd(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
         let seen = krbd::number_of_client(device)?;
         let Some(number) = seen else { return Ok(()) };
-        let bus = Path::new(krbd::BUS);
-        let [single, plain] = ["remove_single_major", "remove"].map(|name| bus.join(name));
-        let path = if single.exists() { single } else { plain };
-        let text = format!("{number} force");
+        let (path, text) = (krbd::one_of(krbd::REMOVE), format!("{number} force"));
         self.kernel().call(&Call::WriteSysfs { path, text }, deadline)
     }
 

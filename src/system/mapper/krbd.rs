@@ -24,7 +24,7 @@ const DEVICES: &str = "/sys/bus/rbd/devices";
 /// Where a device is made, and taken away by its number. The first of each is there, and the only
 /// one that works, unless the module was loaded with `single_major=0`.
 const ADD: [&str; 2] = ["/sys/bus/rbd/add_single_major", "/sys/bus/rbd/add"];
-const REMOVE: [&str; 2] = ["/sys/bus/rbd/remove_single_major", "/sys/bus/rbd/remove"];
+pub(super) const REMOVE: [&str; 2] = ["/sys/bus/rbd/remove_single_major", "/sys/bus/rbd/remove"];
 
 /// A feature's bit, its name, and the kernel that first carries it.
 const FEATURES: &[(u64, &str, (u32, u32))] = &[
@@ -112,7 +112,8 @@ pub(super) fn number_of_client(device: &MappedDevice) -> KindResult<Option<Strin
     Ok(seen.map(|seen| seen.name.trim_start_matches("rbd").to_owned()))
 }
 
-fn one_of([single, other]: [&str; 2]) -> PathBuf {
+/// The one of two files of sysfs that works here.
+pub(super) fn one_of([single, other]: [&str; 2]) -> PathBuf {
     PathBuf::from(if Path::new(single).exists() { single } else { other })
 }
 
