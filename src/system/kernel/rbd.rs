@@ -11,6 +11,9 @@
 use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,14 @@ use crate::volume::Secret;
 const KEY_TYPE: &CStr = c"ceph";
 /// What a key has before its secret: type, time of its making, length of the secret.
 const KEY_HEAD: usize = 2 + 8 + 2;
+
+/// Base64 as keyrings have it: Ceph and the kernel go by the letters alone.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// A device that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,27 +99,9 @@ fn add_key(name: &str, payload: &[u8]) -> Result<(), Errno> {
     Errno::result(serial).map(drop)
 }
 
-/// The bytes that a Base64 text stands for.
+/// The bytes that a key's text stands for.
 fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (mut held, mut bits) = (0u32, 0);
-    for letter in text.trim_end_matches('=').bytes() {
-        let value = match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = (held << 6 | u32::from(value)) & 0xFFFF;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits & 0xFF) as u8);
-        }
-    }
-    Some(bytes)
+    BASE64.decode(text).ok()
 }
 
 /// A secret on its way to the child, which is the one place where it is written out.
