@@ -208,12 +208,9 @@ impl Drain {
         let end = Instant::now() + self.wait;
         let mut given_up = Vec::new();
         loop {
-            let (kept, done) = tool
-                .ask(tool.client.drain(self.engine_stopped))?
-                .into_iter()
-                .partition(|of| of.kept.is_some());
-            let kept: Vec<Drained> = kept;
-            given_up.extend::<Vec<_>>(done);
+            let met = tool.ask(tool.client.drain(self.engine_stopped))?;
+            let (kept, gone): (Vec<_>, Vec<_>) = met.into_iter().partition(|of| of.kept.is_some());
+            given_up.extend(gone);
             if kept.is_empty() || Instant::now() >= end {
                 return Ok(given_up.into_iter().chain(kept).collect());
             }

@@ -217,8 +217,7 @@ fn compatibility(text: &str) -> Result<Compatibility, String> {
         .ok_or_else(|| "it is none, wetopi or rexray".to_owned())
 }
 
-/// `30s`, `2m`, `1m 30s`: whole milliseconds, and more than nothing.
-/// A time with its unit, in whole milliseconds.
+/// A time with its unit, such as `30s`, `2m` or `1m 30s`, in whole milliseconds.
 ///
 /// # Errors
 /// What is expected, where it is something else.
