@@ -174,6 +174,18 @@ drop_driver_group() {
   find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name docker-volume-ceph -exec rmdir {} + 2> /dev/null || true
 }
 
+# Does the engine of a virtual host answer? Without a program of its own: asked again and again, it
+# would slow down what it waits for. A dockerd that is starting accepts the connection, and answers
+# when it is ready.
+engine_answers() { # NUMBER
+  local socket line status=1
+  exec {socket}<> "/dev/tcp/10.78.0.1$1/2375" || return 1
+  printf 'GET /_ping HTTP/1.0\r\n\r\n' >&"$socket"
+  if read -r -t 60 line <&"$socket" && [[ $line == *" 200 "* ]]; then status=0; fi
+  exec {socket}>&-
+  return "$status"
+}
+
 # A containerd without what no test uses, most of which would complain of what it does not find.
 containerd_conf() {
   cat <<'CONF'
