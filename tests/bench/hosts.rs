@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::Times;
-use crate::support::machine::{FENCE_AFTER, Machine, on_two};
+use crate::support::machine::{FENCE_AFTER, Machine, on_two, quoted};
 
 const CALLS: [&str; 6] =
     ["create", "first mount", "unmount", "mount again", "unmount again", "remove"];
@@ -59,7 +59,7 @@ fn hand(host: &Machine, image: &str, times: &mut Times) {
     ];
     let timed = steps.map(|step| format!("{step} > /dev/null; echo $EPOCHREALTIME;"));
     let script = format!("set -e; echo $EPOCHREALTIME; {}", timed.join(" "));
-    let printed = host.run(&format!("bash -c '{}'", script.replace('\'', r"'\''")));
+    let printed = host.run(&quoted(&["bash", "-c", &script]));
     let stamps: Vec<f64> = printed.lines().filter_map(|line| line.parse().ok()).collect();
     assert_eq!(stamps.len(), CALLS.len() + 1, "{printed}");
     for (what, pair) in CALLS.iter().zip(stamps.windows(2)) {

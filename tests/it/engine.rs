@@ -36,19 +36,22 @@ macro_rules! at_data {
 }
 pub(crate) use at_data;
 
-/// Writes a record after the other, each with its number and a checksum of it, and prints the
-/// number only once the record is on the disk. Ends when `/data/stop` is there. When its IO fails it
-/// says so, and stays: its volume is then in use for as long as a test wants to look at it.
-pub(crate) const RECORDER: &str = "\
-    trap 'exit 0' TERM; i=0; \
-    record() { \
-      echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log && sync /data/log; \
-    }; \
-    while [ ! -e /data/stop ]; do \
-      i=$((i + 1)); \
-      record 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
-      echo $i; \
-    done";
+/// Writes the record after `i`, with its number and a checksum of it, and prints the number only
+/// once the record is on the disk. When its IO fails it says so, and stays: its volume is then in
+/// use for as long as a test wants to look at it.
+macro_rules! record {
+    () => {
+        "i=$((i + 1)); { \
+           echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log && sync /data/log; \
+         } 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
+         echo $i; "
+    };
+}
+pub(crate) use record;
+
+/// Writes a record after the other. Ends when `/data/stop` is there.
+pub(crate) const RECORDER: &str =
+    concat!("trap 'exit 0' TERM; i=0; while [ ! -e /data/stop ]; do ", record!(), "done");
 
 /// Checks what the recorder has written, and prints the number of the last whole record.
 pub(crate) const VERIFIER: &str = "\

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::engine::{SOON, at_data, recorded};
-use crate::support::daemon::{Lab, run, timed, within};
+use crate::support::daemon::{Lab, within};
 use crate::support::host::{Host, on_newest};
 
 /// The cluster counts what is stored every few seconds.
@@ -41,22 +41,14 @@ impl Drop for Quota<'_> {
 }
 
 fn set_quota(lab: &Lab, pool: &str, bytes: u64) {
-    ceph(lab, &["osd", "pool", "set-quota", pool, "max_bytes", &bytes.to_string()]);
+    lab.ceph(&["osd", "pool", "set-quota", pool, "max_bytes", &bytes.to_string()]);
 }
 
 /// The pool's line of the map, with its flags.
 fn detail(lab: &Lab, pool: &str) -> String {
-    let text = ceph(lab, &["osd", "pool", "ls", "detail"]);
+    let text = lab.ceph(&["osd", "pool", "ls", "detail"]);
     let named = format!("'{pool}'");
     text.lines().find(|line| line.contains(&named)).unwrap_or_default().to_owned()
-}
-
-fn ceph(lab: &Lab, words: &[&str]) -> String {
-    let mut command = timed(30, "ceph");
-    command.env("CEPH_CONF", lab.conf()).args(words);
-    let output = run(&mut command);
-    assert!(output.status.success(), "ceph {words:?}: {output:?}");
-    String::from_utf8(output.stdout).expect("ceph prints text")
 }
 
 /// Writes parts over and over, 48 MiB in all, and says which one is on the disk.

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::engine::takeover::{freeze, rbd_fuses};
-use crate::engine::{SOON, VERIFIER, assert_recorded, at_data, recorded};
+use crate::engine::{SOON, VERIFIER, assert_recorded, at_data, record, recorded};
 use crate::support::daemon::{run, timed, within, within_by};
 use crate::support::host::{EAGER, Host, IMAGE, on_two};
 
@@ -24,17 +24,12 @@ const LOCAL_IMAGE: &str = "127.0.0.1:1/busybox";
 
 /// The recorder for one container after the other: it goes on with the number that it finds. What a
 /// host's death has left of a last line was not acknowledged, and is cut off.
-const HEIR: &str = "\
-    trap 'exit 0' TERM; touch /data/log; i=$(wc -l < /data/log); \
-    truncate -s $(head -n $i /data/log | wc -c) /data/log; \
-    record() { \
-      echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log && sync /data/log; \
-    }; \
-    while true; do \
-      i=$((i + 1)); \
-      record 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
-      echo $i; sleep 0.1; \
-    done";
+const HEIR: &str = concat!(
+    "trap 'exit 0' TERM; touch /data/log; i=$(wc -l < /data/log); ",
+    "truncate -s $(head -n $i /data/log | wc -c) /data/log; while true; do ",
+    record!(),
+    "sleep 0.1; done"
+);
 
 /// Writes over one number with the next, each synced and in the same block, which no heir writes: a
 /// late write that lands is not covered up by later ones, as one to the recorder's file would be.
@@ -183,11 +178,7 @@ fn fenced_since(host: &Host, before: &[String]) -> Vec<String> {
 
 /// The addresses of the clients that are shut out of the cluster.
 fn fenced(host: &Host) -> Vec<String> {
-    let mut command = timed(30, "ceph");
-    command.env("CEPH_CONF", host.lab().conf()).args(["osd", "blocklist", "ls"]);
-    let output = run(&mut command);
-    assert!(output.status.success(), "{output:?}");
-    let list = String::from_utf8_lossy(&output.stdout);
+    let list = host.lab().ceph(&["osd", "blocklist", "ls"]);
     list.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 

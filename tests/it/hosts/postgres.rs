@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::is_fenced;
+use super::{address, is_fenced};
 use crate::engine::postgres::{TABLE, count, insert_until, psql, start};
 use crate::support::machine::on_two;
 
@@ -18,7 +18,7 @@ fn every_row_whose_commit_was_acknowledged_survives_a_host_s_power() {
         let (first, second) = (one.fresh("pg"), one.fresh("pg"));
         start(one.docker(), &first, &volume);
         one.docker().ok(&psql(&first, TABLE));
-        let client = super::address(one);
+        let client = address(one);
         let docker = one.docker().clone();
         let committed = insert_until(&docker, &first, || one.power_off());
         start(other.docker(), &second, &volume);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{address, is_fenced, take, try_mount, unmount, writing};
 use crate::engine::{assert_recording, recorded};
 use crate::support::host::IMAGE;
-use crate::support::machine::on_two;
+use crate::support::machine::{Machine, on_two};
 
 #[test]
 fn a_container_writes_on_through_restarts_of_everything_else_and_moves_in_order() {
@@ -14,12 +14,8 @@ fn a_container_writes_on_through_restarts_of_everything_else_and_moves_in_order(
         let (volume, writer) = writing(one);
         let fenced = address(one);
         // Asked to end, replaced by a build that came since, and killed.
-        for upgraded in [true, false] {
-            if upgraded {
-                one.upgrade_daemon()
-            } else {
-                one.kill_daemon()
-            }
+        for replace in [Machine::upgrade_daemon, Machine::kill_daemon] {
+            replace(one);
             assert_recording(one.docker(), &writer);
             one.start_daemon();
             assert_recording(one.docker(), &writer);
@@ -53,7 +49,7 @@ fn a_host_that_shuts_down_under_load_leaves_its_volume_free_and_whole() {
         one.load_image(IMAGE);
         let (volume, writer) = writing(one);
         // A mount that nobody will ever unmount: an engine that was killed leaves such.
-        let (left, _) = (one.volume(&[]), one.fresh("c"));
+        let left = one.volume(&[]);
         try_mount(one, &left).0.expect("mounted");
         let clients = address(one);
         let acknowledged = recorded(one.docker(), &writer);

@@ -66,6 +66,15 @@ impl Lab {
         assert!(output.status.success(), "rbd {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).expect("rbd prints text")
     }
+
+    /// What `ceph` says, with all rights.
+    #[track_caller]
+    pub(crate) fn ceph(&self, words: &[&str]) -> String {
+        let mut command = timed(30, "ceph");
+        let output = run(command.env("CEPH_CONF", self.conf()).args(words));
+        assert!(output.status.success(), "ceph {words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("ceph prints text")
+    }
 }
 
 /// A daemon, running or not, and its folder.

@@ -373,18 +373,18 @@ impl Machine {
 
     /// Boots it, and waits for its engine. The daemon is not started.
     pub(crate) fn boot(&mut self) {
-        self.boot_with("");
+        self.boot_with(&[]);
     }
 
     /// The same with systemd, which runs the engine and the driver by their units.
     pub(crate) fn boot_with_systemd(&mut self) {
-        self.boot_with(env!("CARGO_BIN_EXE_docker-ceph"));
+        self.boot_with(&[("HOST_SYSTEMD", env!("CARGO_BIN_EXE_docker-ceph"))]);
         self.await_cluster();
     }
 
-    fn boot_with(&mut self, systemd: &str) {
+    fn boot_with(&mut self, variables: &[(&str, &str)]) {
         assert!(!self.has_power, "{} is running", self.name());
-        self.network.script_with("HOST_SYSTEMD", systemd, &["boot", &self.number()]);
+        self.network.script_with(variables, &["boot", &self.number()]);
         self.has_power = true;
     }
 
@@ -493,7 +493,7 @@ fn guest_line(words: &[&str]) -> String {
 }
 
 /// One line of shell with every word as it is.
-fn quoted(words: &[&str]) -> String {
+pub(crate) fn quoted(words: &[&str]) -> String {
     let quote = |word: &&str| format!("'{}'", word.replace('\'', r"'\''"));
     words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }

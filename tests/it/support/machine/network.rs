@@ -48,15 +48,15 @@ impl Network {
     /// A verb of `tests/lab/hosts`, which has to succeed.
     #[track_caller]
     pub(super) fn script(&self, words: &[&str]) {
-        self.script_with("HOST_SYSTEMD", "", words);
+        self.script_with(&[], words);
     }
 
-    /// The same with a variable of its environment.
+    /// The same with variables of its environment.
     #[track_caller]
-    pub(super) fn script_with(&self, name: &str, value: &str, words: &[&str]) {
+    pub(super) fn script_with(&self, variables: &[(&str, &str)], words: &[&str]) {
         let script = lab_tool("hosts");
         let mut command = timed(SCRIPT, script.to_str().expect("the path is text"));
-        command.env("DOCKER_CEPH_HOSTS", &self.folder).env(name, value);
+        command.env("DOCKER_CEPH_HOSTS", &self.folder).envs(variables.iter().copied());
         let output = run(command.args(words));
         assert!(output.status.success(), "hosts {words:?}: {output:?}");
     }
