@@ -13,7 +13,7 @@ pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use size::{ByteSize, SizeError};
-pub use spec::{ImageSpec, Location, SpecError};
+pub use spec::{ImageSpec, Location, PathSpec, SpecError, SubvolumeSpec};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 //! Where something lies in a cluster: `pool/namespace` and `pool/namespace/image`, as `rbd(8)`
-//! writes them.
+//! writes them; `fs/group/subvolume` and `fs:/path` in CephFS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,6 +24,26 @@ pub struct ImageSpec {
     pub location: Location,
     /// The image's name.
     pub image: String,
+}
+
+/// A subvolume of CephFS: its file system, its group and its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SubvolumeSpec {
+    /// The file system's name.
+    pub fs: String,
+    /// The subvolume group.
+    pub group: String,
+    /// The subvolume's name.
+    pub subvolume: String,
+}
+
+/// A folder of CephFS that is no subvolume of ours: its file system and its path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PathSpec {
+    /// The file system's name.
+    pub fs: String,
+    /// From the file system's root, with a leading `/`.
+    pub path: String,
 }
 
 /// An image spec that cannot be read.
@@ -54,6 +74,18 @@ impl fmt::Display for Location {
 impl fmt::Display for ImageSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.location, self.image)
+    }
+}
+
+impl fmt::Display for SubvolumeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.fs, self.group, self.subvolume)
+    }
+}
+
+impl fmt::Display for PathSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.fs, self.path)
     }
 }
 
