@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, RbdBackend};
+use crate::backend::{BackendError, Kinds, RbdBackend};
 use crate::catalog::{Catalog, CatalogError, Entry, Fences};
 use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage, Watch};
 use crate::deadline::Deadline;
@@ -95,7 +95,7 @@ pub struct Service {
     catalog: Arc<Catalog>,
     fences: Fences,
     cluster: Arc<dyn Cluster>,
-    backend: Box<dyn Backend>,
+    backend: Kinds,
     known: Known,
     references: References,
     locks: NameLocks,
@@ -146,7 +146,8 @@ impl Service {
         let references = References::open(&settings.state_folder, &host.boot_id)?;
         let fences = Fences::new(Arc::clone(&cluster), settings.home.clone());
         let connection = Arc::clone(&cluster);
-        let backend = RbdBackend::new(cluster, system, settings.home.clone(), settings.mapper);
+        let rbd =
+            RbdBackend::new(cluster, Arc::clone(&system), settings.home.clone(), settings.mapper);
         let rules = OptionRules {
             defaults: settings.defaults.clone(),
             max_size: settings.max_size,
@@ -159,7 +160,7 @@ impl Service {
             catalog,
             fences,
             cluster: connection,
-            backend: Box::new(backend),
+            backend: Kinds::new(system, rbd),
             known,
             references,
             locks: NameLocks::default(),

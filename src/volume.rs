@@ -13,7 +13,7 @@ pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use size::{ByteSize, SizeError};
-pub use spec::{ImageSpec, Location, PathSpec, SpecError, SubvolumeSpec};
+pub use spec::{ImageSpec, Location, PathSpec, Place, SpecError, SubvolumeSpec};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,14 @@ pub enum FsType {
     Ext4,
     /// XFS.
     Xfs,
+}
+
+/// The kinds of volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeKind {
+    /// An RBD image with a file system, for one writing host.
+    Rbd,
 }
 
 /// How an image becomes a block device on a host (DESIGN: mappers).
@@ -71,6 +79,7 @@ macro_rules! words {
     };
 }
 
+words!(VolumeKind, "kind of volume", Rbd = "rbd");
 words!(FsType, "file system", Ext4 = "ext4", Xfs = "xfs");
 words!(MapperKind, "mapper", Krbd = "krbd", Nbd = "nbd", Fuse = "fuse");
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CatalogError, PAGE, Result};
 use crate::ceph::Cluster;
-use crate::volume::{ImageSpec, Location, VolumeName};
+use crate::volume::{Location, Place, VolumeName};
 
 /// The fences' object in the home namespace.
 const FENCES_OBJECT: &str = "docker-volume-ceph.fences";
@@ -24,8 +24,8 @@ pub struct Fence {
     pub address: String,
     /// The volume that was taken from it.
     pub volume: VolumeName,
-    /// Its image.
-    pub image: ImageSpec,
+    /// Where that lies.
+    pub location: Place,
     /// The host that it belongs to, as its claim said.
     pub host: String,
     /// The boot of that host: only it can say that nothing is left of the client.

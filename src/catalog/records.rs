@@ -21,7 +21,7 @@ pub struct Stored {
     pub state: RecordState,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: Box<str>,
-    /// The pool that its data goes to.
+    /// The pool that its data goes to; "" where the record does not say it.
     pub pool: Box<str>,
 }
 
@@ -56,7 +56,8 @@ impl Stored {
 impl From<Entry> for Stored {
     fn from(entry: Entry) -> Self {
         let Record { state, folder, mut options, location, .. } = entry.record;
-        let pool = options.remove("data-pool").unwrap_or(location.location.pool);
+        let own = location.pool().map(str::to_owned);
+        let pool = options.remove("data-pool").or(own).unwrap_or_default();
         Self { bytes: entry.bytes.into(), state, folder: folder.into(), pool: pool.into() }
     }
 }

@@ -49,7 +49,7 @@ impl Ls {
         if self.quiet {
             return lines(volumes.iter().map(|volume| volume.name.as_str()));
         }
-        let mut table = Table::new(["NAME", "SIZE", "USED", "STATE", "HOLDER", "IMAGE"]);
+        let mut table = Table::new(["NAME", "SIZE", "USED", "STATE", "HOLDER", "PLACE"]);
         for VolumeView { name, status, .. } in volumes {
             let holder = status.holder.as_ref();
             let stale = if status.as_of.is_some() { "?" } else { "" };
@@ -59,7 +59,7 @@ impl Ls {
                 or_dash(status.used),
                 format!("{}{stale}", status.state),
                 or_dash(holder.map(|holder| &holder.host)),
-                image_of(volume_place(status), &status.image),
+                status.place.to_string(),
             ]);
         }
         let known_at = volumes.iter().filter_map(|volume| volume.status.as_of).min();
@@ -73,13 +73,13 @@ impl Ls {
         if self.quiet {
             return lines(volumes.iter().map(|volume| &volume.name[..]));
         }
-        let mut table = Table::new(["NAME", "REMOVED", "KEPT UNTIL", "POOL", "ID"]);
+        let mut table = Table::new(["NAME", "REMOVED", "KEPT UNTIL", "PLACE", "ID"]);
         for volume in volumes {
             table.row([
                 volume.name.clone(),
                 moment(volume.deleted),
                 moment(volume.kept_until),
-                place(&volume.pool, &volume.namespace),
+                volume.place.to_string(),
                 volume.id.clone(),
             ]);
         }
@@ -131,9 +131,9 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair("State", &status.state);
     table.pair("Mountpoint", mountpoint.display());
     table.pair("Created", moment(*created));
-    table.pair("Kind", &status.kind);
-    table.pair("Image", image_of(volume_place(status), &status.image));
-    table.pair("Image ID", &inspection.image_id);
+    table.pair("Kind", status.kind);
+    table.pair("Place", &status.place);
+    table.pair("ID", &inspection.id);
     table.pair("Size", status.size);
     table.pair("Stored", or_dash(inspection.stored));
     table.pair("Used", or_dash(status.used));
@@ -165,18 +165,6 @@ fn who_has(who: &Who) -> String {
         .map(|holder| format!("{} {} at {}", holder.pid, holder.command, holder.target.display()));
     table.lines("Processes here", process);
     table.print()
-}
-
-fn volume_place(status: &crate::service::Status) -> String {
-    place(&status.pool, &status.namespace)
-}
-
-fn place(pool: &str, namespace: &str) -> String {
-    crate::volume::Location::new(pool, namespace).to_string()
-}
-
-fn image_of(place: String, image: &str) -> String {
-    format!("{place}/{image}")
 }
 
 fn lines<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 
 use super::provision::Insert;
 use super::{Created, ErrorKind, Rebuilt, Result, Service, Trashed, Verb, VolumeError};
-use crate::backend::{BackendError, Plan};
-use crate::ceph::{ClusterErrorKind, TrashedImage};
+use crate::backend::{BackendError, Plan, Provisioning, Trash, TrashedItem};
+use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    Description, ImageSpec, Location, Options, RECORD_VERSION, Record, RecordState, VolumeName,
+    Description, ImageSpec, Options, Place, RECORD_VERSION, Record, RecordState, VolumeKind,
+    VolumeName,
 };
 
 impl Service {
@@ -52,7 +53,7 @@ impl Service {
         let mut record = before.map_or_else(|| foreign(plan), |before| before.record);
         record.location = plan.location.clone();
         record.size = plan.size;
-        record.image_id = None;
+        record.id = None;
         record.options.extend(options);
         if !read_only {
             self.describe(verb, &record).map_err(fail)?;
@@ -61,16 +62,16 @@ impl Service {
     }
 
     /// Two volumes over one image would be two writers that know nothing of each other.
-    fn refuse_second_volume(&self, verb: Verb<'_>, image: &ImageSpec) -> Result<()> {
+    fn refuse_second_volume(&self, verb: Verb<'_>, place: &Place) -> Result<()> {
         let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
         let other = records.iter().filter(|(name, _)| *name != verb.name).find(|(_, stored)| {
             let record = stored.entry().record;
-            record.location == *image && !record.is_read_only()
+            record.location == *place && !record.is_read_only()
         });
         match other {
             None => Ok(()),
             Some((name, _)) => Err(verb
-                .error(ErrorKind::AlreadyExists, format!("image {image} is volume {name} already"))
+                .error(ErrorKind::AlreadyExists, format!("{place} is volume {name} already"))
                 .advise("use that volume, or adopt the image with read-only")),
         }
     }
@@ -81,13 +82,12 @@ impl Service {
     /// Where the cluster does not answer.
     pub fn trash(&self, deadline: &Deadline) -> Result<Vec<Trashed>> {
         let found = self.trashed("list trash", deadline)?;
-        let view = |(at, image): (Location, TrashedImage)| Trashed {
-            name: image.name,
-            id: image.id,
-            pool: at.pool,
-            namespace: at.namespace,
-            deleted: image.deleted,
-            kept_until: image.kept_until,
+        let view = |item: TrashedItem| Trashed {
+            name: item.location.name().to_owned(),
+            id: item.id,
+            deleted: item.deleted,
+            kept_until: item.kept_until,
+            place: item.location,
         };
         Ok(found.into_iter().map(view).collect())
     }
@@ -121,7 +121,7 @@ impl Service {
         let record = Record {
             location,
             size: info.size,
-            image_id: Some(info.id),
+            id: Some(info.id),
             state: RecordState::Ready,
             ..description.record
         };
@@ -140,51 +140,43 @@ impl Service {
         verb: Verb<'_>,
         name: &VolumeName,
         target: &VolumeName,
-    ) -> Result<(ImageSpec, Description)> {
-        let (at, image, description) = self.newest_trashed(verb, name)?.ok_or_else(|| {
+    ) -> Result<(Place, Description)> {
+        let (item, description) = self.newest_trashed(verb, name)?.ok_or_else(|| {
             verb.error(ErrorKind::NotFound, format!("the trash holds no volume {name}"))
                 .advise("see what it holds with: docker ceph ls --trash")
         })?;
-        let location = at.image(target.as_str());
-        let restored = self.backend.restore(&image.id, &location);
-        restored.map_err(|error| self.failed(verb, error))?;
-        Ok((location, description))
+        let restored = self.backend.restore(&item, target);
+        Ok((restored.map_err(|error| self.failed(verb, error))?, description))
     }
 
     fn newest_trashed(
         &self,
         verb: Verb<'_>,
         name: &VolumeName,
-    ) -> Result<Option<(Location, TrashedImage, Description)>> {
+    ) -> Result<Option<(TrashedItem, Description)>> {
         let mut trashed = self.trashed(verb.op, verb.deadline)?;
-        trashed.sort_by_key(|(_, image)| std::cmp::Reverse(image.deleted));
-        let mut newest: Option<(Location, TrashedImage, Description)> = None;
-        for (at, image) in trashed {
-            if newest.as_ref().is_some_and(|(_, newest, _)| newest.deleted > image.deleted) {
+        trashed.sort_by_key(|item| std::cmp::Reverse(item.deleted));
+        let mut newest: Option<(TrashedItem, Description)> = None;
+        for item in trashed {
+            if newest.as_ref().is_some_and(|(newest, _)| newest.deleted > item.deleted) {
                 break;
             }
-            let text = self
-                .backend
-                .trash_description(&at, &image.id)
-                .map_err(|error| self.failed(verb, error))?;
+            let text =
+                self.backend.trash_description(&item).map_err(|error| self.failed(verb, error))?;
             let read = text.and_then(|text| Description::read(&text));
             let Some(description) = read.filter(|read| read.name == *name) else { continue };
             // The cluster counts whole seconds. Of two that went within one, the younger volume
             // went last: it could not be made before the name was free.
             let created = description.record.created;
-            if newest.as_ref().is_none_or(|(_, _, newest)| newest.record.created < created) {
-                newest = Some((at, image, description));
+            if newest.as_ref().is_none_or(|(_, newest)| newest.record.created < created) {
+                newest = Some((item, description));
             }
         }
         Ok(newest)
     }
 
-    fn unrecorded(
-        &self,
-        name: &VolumeName,
-        target: &VolumeName,
-    ) -> Option<(ImageSpec, Description)> {
-        let location = self.settings.home.image(target.as_str());
+    fn unrecorded(&self, name: &VolumeName, target: &VolumeName) -> Option<(Place, Description)> {
+        let location = Place::Image(self.settings.home.image(target.as_str()));
         let text = self.backend.description(&location).ok().flatten()?;
         let description = Description::read(&text)?;
         let is_it = description.name == *name || description.name == *target;
@@ -196,25 +188,9 @@ impl Service {
         &self,
         op: &'static str,
         deadline: &Deadline,
-    ) -> Result<Vec<(Location, TrashedImage)>> {
-        let mut found = Vec::new();
-        for at in self.places(op, deadline)? {
-            // A place that the key does not open holds nothing of ours.
-            let Ok(images) = self.backend.trash(&at) else { continue };
-            found.extend(images.into_iter().map(|image| (at.clone(), image)));
-        }
-        Ok(found)
-    }
-
-    fn places(&self, op: &'static str, deadline: &Deadline) -> Result<Vec<Location>> {
-        let broken = |error: BackendError| {
-            let kind = if error.may_pass() { ErrorKind::Unavailable } else { ErrorKind::Internal };
-            VolumeError::new(op, "", kind, error.to_string())
-        };
-        if deadline.is_over() {
-            return Err(VolumeError::new(op, "", ErrorKind::Unavailable, "no time was left"));
-        }
-        self.backend.places().map_err(broken)
+    ) -> Result<Vec<TrashedItem>> {
+        in_time(op, deadline)?;
+        self.backend.trash().map_err(|error| of_all(op, &error))
     }
 
     /// Writes records for the volumes whose records are missing, from what they say of themselves.
@@ -223,14 +199,12 @@ impl Service {
     /// Where the cluster does not answer.
     pub fn rebuild(&self, deadline: &Deadline) -> Result<Rebuilt> {
         let op = "rebuild catalog";
+        in_time(op, deadline)?;
         let fail = |error: String| VolumeError::new(op, "", ErrorKind::Unavailable, error);
         let records = self.catalog.list().map_err(|error| fail(error.to_string()))?;
         let mut rebuilt = Rebuilt::default();
-        for at in self.places(op, deadline)? {
-            let Ok(found) = self.backend.survey(&at) else { continue };
-            for image in found {
-                self.rebuild_one(&image.location, image.description.as_deref(), &mut rebuilt)?;
-            }
+        for found in self.backend.survey().map_err(|error| of_all(op, &error))? {
+            self.rebuild_one(&found.location, found.description.as_deref(), &mut rebuilt)?;
         }
         for (name, stored) in records.iter() {
             if matches!(self.backend.info(&stored.entry().record.location), Err(BackendError::Cluster(error))
@@ -244,7 +218,7 @@ impl Service {
 
     fn rebuild_one(
         &self,
-        location: &ImageSpec,
+        location: &Place,
         description: Option<&str>,
         rebuilt: &mut Rebuilt,
     ) -> Result<()> {
@@ -262,7 +236,7 @@ impl Service {
         let record = Record {
             location: location.clone(),
             size: info.size,
-            image_id: Some(info.id),
+            id: Some(info.id),
             ..description.record.clone()
         };
         match self.insert(verb, &record) {
@@ -284,18 +258,31 @@ impl Service {
     }
 }
 
+fn in_time(op: &'static str, deadline: &Deadline) -> Result<()> {
+    if deadline.is_over() {
+        return Err(VolumeError::new(op, "", ErrorKind::Unavailable, "no time was left"));
+    }
+    Ok(())
+}
+
+/// An error of something that is about no volume in particular.
+fn of_all(op: &'static str, error: &BackendError) -> VolumeError {
+    let kind = if error.may_pass() { ErrorKind::Unavailable } else { ErrorKind::Internal };
+    VolumeError::new(op, "", kind, error.to_string())
+}
+
 /// The record of an image that nobody described: all of its file system, never formatted.
 fn foreign(plan: &Plan) -> Record {
     Record {
         version: RECORD_VERSION,
-        kind: "rbd".to_owned(),
+        kind: VolumeKind::Rbd,
         location: plan.location.clone(),
         size: plan.size,
         options: Options::new(),
         state: RecordState::Ready,
         work: None,
         created: Timestamp::now(),
-        image_id: None,
+        id: None,
         formatted: true,
         adopted: true,
         folder: String::new(),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
-use crate::backend::{AttachRequest, BackendError, MountPlan};
+use crate::backend::{AttachRequest, Attached, Attaching, BackendError, MountPlan};
 use crate::deadline::Deadline;
 use crate::system::Ownership;
 use crate::volume::{ByteSize, MountId, Record, VolumeName, VolumeOptions};
@@ -96,7 +96,7 @@ impl Service {
             && reference
                 .attachment
                 .as_ref()
-                .is_some_and(|attached| evidence.is_mounted(&attached.device, &reference.target)))
+                .is_some_and(|of| evidence.is_mounted(&of.attached, &reference.target)))
     }
 
     fn add_id(&self, verb: Verb<'_>, mut reference: Reference, id: &MountId) -> Result<Mounted> {
@@ -137,8 +137,8 @@ impl Service {
         let request = AttachRequest {
             location: begun.location.clone(),
             read_only: begun.read_only,
-            mapper: options.mapper,
-            map_options: options.map_options.clone(),
+            target: begun.target.clone(),
+            options: options.clone(),
         };
         let attachment = self
             .backend
@@ -148,7 +148,7 @@ impl Service {
         self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
         self.confirm_claim(verb, &reference, &attachment)?;
         let plan = mount_plan(&reference, &record, options);
-        let mounted = self.backend.mount(&attachment.device, &plan, verb.deadline);
+        let mounted = self.backend.mount(&attachment.attached, &plan, verb.deadline);
         mounted.map_err(|error| self.failed(verb, error))?;
         self.record_mount(verb, &record, attachment.size)?;
         reference.phase = Phase::Mounted;
@@ -208,7 +208,7 @@ impl Service {
     /// Does a container hold the file system now?
     pub(super) fn is_held(&self, verb: Verb<'_>, reference: &Reference) -> Result<bool> {
         let Some(attachment) = &reference.attachment else { return Ok(false) };
-        let holders = self.backend.holders(&attachment.device, &reference.target);
+        let holders = self.backend.holders(&attachment.attached, &reference.target);
         Ok(!holders.map_err(|error| self.failed(verb, error))?.is_empty())
     }
 
@@ -242,11 +242,11 @@ impl Service {
             result.map_err(|error| self.failed(verb, error))
         };
         let used = self.last_use(verb, &reference);
-        step(self.backend.unmount(&reference.target, verb.deadline))?;
+        step(self.backend.unmount(&reference.location, &reference.target, verb.deadline))?;
         let evidence = self.backend.evidence().map_err(|error| self.failed(verb, error))?;
-        for device in evidence.devices_of(&reference.location) {
-            if !self.is_anothers(&reference, device) {
-                step(self.backend.detach(device, verb.deadline))?;
+        for attached in evidence.of(&reference.location) {
+            if !self.is_anothers(&reference, attached) {
+                step(self.backend.detach(attached, verb.deadline))?;
             }
         }
         self.drop_claim(verb, &reference, used)?;
@@ -262,15 +262,19 @@ impl Service {
             return seen;
         }
         let brief = verb.deadline.at_most(Duration::from_secs(5));
-        self.backend.usage(&reference.target, &brief).ok().map(|usage| usage.used).or(seen)
+        self.backend
+            .usage(&reference.location, &reference.target, &brief)
+            .ok()
+            .map(|usage| usage.used)
+            .or(seen)
     }
 
-    /// Does the device belong to another volume over the same image (a read-only one)?
-    fn is_anothers(&self, ours: &Reference, device: &crate::system::MappedDevice) -> bool {
+    /// Does it belong to another volume over the same image (a read-only one)?
+    fn is_anothers(&self, ours: &Reference, attached: &Attached) -> bool {
         self.references.all().iter().any(|other| {
             other.name != ours.name
                 && other.location == ours.location
-                && other.attachment.as_ref().is_none_or(|a| a.device.device == device.device)
+                && other.attachment.as_ref().is_none_or(|of| of.attached.is_same(attached))
         })
     }
 

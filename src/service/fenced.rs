@@ -24,7 +24,7 @@
 
 use super::references::{Phase, Reference};
 use super::{Service, Verb};
-use crate::backend::Attachment;
+use crate::backend::{Attaching, Attachment, Fencing, Provisioning};
 use crate::catalog::Fence;
 use crate::deadline::Deadline;
 use crate::volume::{Claim, Record};
@@ -82,7 +82,7 @@ impl Service {
         if new {
             tracing::error!(volume = %verb.name, why, "volume was taken from this host: cutting off");
         }
-        let cut = self.backend.cut_off(&attachment.device, &reference.target, verb.deadline);
+        let cut = self.backend.cut_off(&attachment.attached, &reference.target, verb.deadline);
         if let Err(error) = cut {
             tracing::error!(volume = %verb.name, %error, "not cut off; tried again");
         }

@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::claim::{Held, Sight, Silence, Verdict, judge};
 use super::references::Reference;
 use super::{ErrorKind, Result, Service, Verb, VolumeError};
-use crate::backend::Attachment;
+use crate::backend::{Attachment, Fencing, Provisioning};
 use crate::catalog::{CatalogError, Entry, Fence};
 use crate::volume::{ByteSize, Claim, Record};
 
@@ -90,7 +90,7 @@ impl Service {
             let fence = Fence {
                 address: address.clone(),
                 volume: verb.name.clone(),
-                image: record.location.clone(),
+                location: record.location.clone(),
                 host: claim.map(|claim| claim.host.clone()).unwrap_or_default(),
                 boot_id: claim.map(|claim| claim.boot_id.clone()).unwrap_or_default(),
                 by: self.host.name.clone(),

@@ -1,6 +1,7 @@
 //! What is told of volumes. Nothing here changes anything.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,10 +12,11 @@ use super::{
     Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
     VolumeView, Who,
 };
+use crate::backend::{Attached, Attaching, Attachment, Provisioning};
 use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, Claim, MapperKind, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, Claim, Place, Record, RecordState, VolumeKind, VolumeName};
 
 impl Service {
     /// Docker's Get. Answers within 2 s, whatever the cluster does.
@@ -54,11 +56,9 @@ impl Service {
         };
         let home = &self.settings.home;
         let status = Status {
-            kind: "rbd".to_owned(),
+            kind: VolumeKind::Rbd,
             state: state.to_owned(),
-            pool: home.pool.clone(),
-            namespace: home.namespace.clone(),
-            image: name.to_string(),
+            place: Place::Image(home.image(name.as_str())),
             size: ByteSize(0),
             used: None,
             file_system: None,
@@ -120,7 +120,7 @@ impl Service {
         Ok(Inspection {
             volume,
             features: info.features,
-            image_id: info.id,
+            id: info.id,
             stored: self.backend.stored(&record.location).ok(),
             watchers: watchers.into_iter().map(|watcher| watcher.address).collect(),
         })
@@ -137,7 +137,7 @@ impl Service {
         let reference = self.references.get(name);
         let processes = match reference.as_ref().map(|r| (r.attachment.as_ref(), &r.target)) {
             Some((Some(attachment), target)) => {
-                let holders = self.backend.holders(&attachment.device, target);
+                let holders = self.backend.holders(&attachment.attached, target);
                 holders.map_err(|error| self.failed(verb, error))?
             }
             _ => Vec::new(),
@@ -163,24 +163,22 @@ impl Service {
         let observed = self.observed();
         let usage = observed.usage.get(name);
         let status = Status {
-            kind: record.kind.clone(),
+            kind: record.kind,
             state: state(record, reference.as_ref(), observed.broken.contains_key(name)),
-            pool: record.location.location.pool.clone(),
-            namespace: record.location.location.namespace.clone(),
-            image: record.location.image.clone(),
+            place: record.location.clone(),
             size: record.size,
             used: usage.map(|usage| usage.used).or(record.used),
             file_system: file_system(record),
             options: record.options.clone(),
-            device: attachment.map(|attachment| attachment.device.device.clone()),
-            mapper: attachment.map(|attachment| attachment.device.mapper.to_string()),
+            device: attachment.and_then(|of| of.attached.device()).map(Path::to_owned),
+            mapper: attachment.map(|of| of.attached.means().to_owned()),
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
             readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
             warnings: room_warning(record, &observed.rooms)
                 .into_iter()
-                .chain(discard_warning(record, attachment.map(|to| to.device.mapper)))
+                .chain(discard_warning(record, attachment))
                 .collect(),
             as_of,
         };
@@ -239,16 +237,16 @@ impl Service {
 
     fn check_leftovers(&self) -> Vec<Finding> {
         let Ok(evidence) = self.backend.evidence() else { return Vec::new() };
-        let known = |device: &&crate::system::MappedDevice| {
-            !self.references.all().iter().any(|reference| reference.location == device.image)
+        let known = |attached: &&Attached| {
+            !self.references.all().iter().any(|reference| attached.is_of(&reference.location))
         };
-        let finding = |device: &crate::system::MappedDevice| Finding {
+        let finding = |attached: &Attached| Finding {
             check: "leftovers".to_owned(),
             verdict: Verdict::Warning,
-            detail: format!("{} carries {} for nobody", device.device.display(), device.image),
+            detail: format!("{attached} is here for nobody"),
             advice: Some("it is unmapped within a minute unless something holds it".to_owned()),
         };
-        evidence.devices.iter().filter(known).map(finding).collect()
+        evidence.attached.iter().filter(known).map(finding).collect()
     }
 
     fn check_records(&self) -> Vec<Finding> {
@@ -293,7 +291,7 @@ fn file_system(record: &Record) -> Option<String> {
 }
 
 fn room_warning(record: &Record, rooms: &HashMap<String, PoolUsage>) -> Option<String> {
-    let pool = record.options.get("data-pool").unwrap_or(&record.location.location.pool);
+    let pool = record.options.get("data-pool").map(String::as_str).or(record.location.pool())?;
     let room = rooms.get(pool)?;
     if room.full {
         return Some(format!("pool {pool} is full: writes wait until there is room"));
@@ -305,9 +303,9 @@ fn room_warning(record: &Record, rooms: &HashMap<String, PoolUsage>) -> Option<S
 }
 
 /// `discard` is accepted on every host, because another one may have another mapper.
-fn discard_warning(record: &Record, mapper: Option<MapperKind>) -> Option<String> {
+fn discard_warning(record: &Record, attachment: Option<&Attachment>) -> Option<String> {
     let asked = record.options.get("discard").is_some_and(|value| value == "true");
-    (asked && mapper == Some(MapperKind::Fuse)).then(|| {
+    (asked && attachment.is_some_and(|of| !of.attached.can_discard())).then(|| {
         "discard does nothing here: the fuse mapper cannot give blocks back, krbd and nbd can"
             .to_owned()
     })

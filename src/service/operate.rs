@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Resized, Result, Service, Verb, VolumeError};
-use crate::backend::{Attachment, BackendError};
+use crate::backend::{Attaching, Attachment, BackendError, Provisioning};
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
 use crate::system::SystemErrorKind;
-use crate::volume::{ByteSize, MapperKind, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, Record, RecordState, VolumeName};
 
 impl Service {
     /// Grows the image, and the file system where it is mounted here. Elsewhere the file system
@@ -56,7 +56,7 @@ impl Service {
 
     /// False where this host cannot grow it while it is mounted.
     fn grow_mounted(&self, verb: Verb<'_>, attachment: &Attachment, target: &Path) -> Result<bool> {
-        match self.backend.grow(&attachment.device, target, verb.deadline) {
+        match self.backend.grow(&attachment.attached, target, verb.deadline) {
             Ok(()) => Ok(true),
             Err(BackendError::System(error))
                 if matches!(error.kind, SystemErrorKind::Refused(_)) =>
@@ -92,12 +92,12 @@ impl Service {
         let verb = Verb::new("trim", name, deadline);
         let _guard = self.lock(verb)?;
         match self.references.get(name) {
-            Some(reference) if is_on_fuse(&reference) => Err(verb
+            Some(reference) if !can_discard(&reference) => Err(verb
                 .error(ErrorKind::InvalidArgument, "the fuse mapper cannot give blocks back")
                 .advise("only krbd and nbd can; see the option mapper")),
             Some(reference) if reference.phase == Phase::Mounted && !reference.read_only => self
                 .backend
-                .trim(&reference.target, deadline)
+                .trim(&reference.location, &reference.target, deadline)
                 .map_err(|error| self.failed(verb, error)),
             _ => {
                 // Tells a volume that is not there from one that is not mounted here.
@@ -156,7 +156,7 @@ impl Service {
 }
 
 /// The kernel would say that it trimmed, and `rbd-fuse` would have freed nothing.
-fn is_on_fuse(reference: &Reference) -> bool {
+fn can_discard(reference: &Reference) -> bool {
     let attachment = reference.attachment.as_ref();
-    attachment.is_some_and(|attachment| attachment.device.mapper == MapperKind::Fuse)
+    attachment.is_none_or(|attachment| attachment.attached.can_discard())
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Created, ErrorKind, Result, Service, Verb};
-use crate::backend::{BackendError, Plan};
+use crate::backend::{BackendError, Plan, Provisioning, StoredInfo};
 use crate::catalog::{CatalogError, Entry};
-use crate::ceph::{ClusterErrorKind, ImageInfo};
+use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    ImageSpec, Options, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName,
-    VolumeOptions, Work,
+    Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName, VolumeOptions,
+    Work,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -98,14 +98,14 @@ impl Service {
     ) -> std::result::Result<(), Insert> {
         let record = Record {
             version: RECORD_VERSION,
-            kind: "rbd".to_owned(),
+            kind: plan.location.kind(),
             location: plan.location,
             size: plan.size,
             options,
             state: RecordState::Creating,
             work: Some(self.work()),
             created: Timestamp::now(),
-            image_id: None,
+            id: None,
             formatted: false,
             adopted: false,
             folder: FOLDER.to_owned(),
@@ -149,9 +149,13 @@ impl Service {
     /// Takes a `creating` record of ours to `ready`; every step may have been done already.
     fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
         let mut record = Record { state: RecordState::Ready, work: None, ..entry.record.clone() };
-        self.backend.provision(&record).map_err(|error| self.failed(verb, error))?;
+        if !record.adopted {
+            let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
+            let made = self.backend.provision(&record.location, &options);
+            made.map_err(|error| self.failed(verb, error))?;
+        }
         let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
-        record.image_id = Some(info.id);
+        record.id = Some(info.id);
         self.describe(verb, &record)?;
         let ready = self.catalog.replace(verb.name, &entry, &record);
         let entry = ready.map_err(|error| self.failed(verb, error))?;
@@ -321,15 +325,15 @@ impl Service {
     /// Is what lies there the record's image, and not another that has its name by now?
     fn is_its_image(&self, verb: Verb<'_>, record: &Record) -> Result<bool> {
         let found = self.image_info(verb, &record.location)?;
-        Ok(found.is_some_and(|info| record.image_id.as_ref().is_none_or(|id| *id == info.id)))
+        Ok(found.is_some_and(|info| record.id.as_ref().is_none_or(|id| *id == info.id)))
     }
 
     /// What the image says of itself; `None` where there is none.
     pub(super) fn image_info(
         &self,
         verb: Verb<'_>,
-        location: &ImageSpec,
-    ) -> Result<Option<ImageInfo>> {
+        location: &Place,
+    ) -> Result<Option<StoredInfo>> {
         match self.backend.info(location) {
             Ok(info) => Ok(Some(info)),
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
@@ -410,11 +414,11 @@ impl Service {
     fn is_same(&self, record: &Record, given: &Options) -> bool {
         let Ok(asked) = self.rules.canonical(given) else { return false };
         asked.iter().all(|(name, value)| match name.as_str() {
-            "type" => *value == record.kind,
+            "type" => value == record.kind.as_str(),
             "image" => *value == record.location.to_string(),
             "size" if *value == format!("{}B", record.size.bytes()) => true,
-            "pool" => *value == record.location.location.pool,
-            "namespace" => *value == record.location.location.namespace,
+            "pool" => Some(value.as_str()) == record.location.pool(),
+            "namespace" => Some(value.as_str()) == record.location.namespace(),
             _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
         })
     }

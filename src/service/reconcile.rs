@@ -11,10 +11,9 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Service, Verb};
-use crate::backend::Evidence;
+use crate::backend::{Attached, Attaching, Evidence, Provisioning, Trash};
 use crate::catalog::Entry;
 use crate::deadline::Deadline;
-use crate::system::MappedDevice;
 use crate::volume::{Description, RecordState, VolumeName};
 
 /// How often half-done records are looked for.
@@ -69,8 +68,8 @@ impl Service {
                 for reference in self.references.all() {
                     self.reconcile_reference(&reference.name, &evidence, deadline);
                 }
-                for device in &evidence.devices {
-                    self.collect(device, &evidence, deadline);
+                for attached in &evidence.attached {
+                    self.collect(attached, &evidence, deadline);
                 }
             }
             Err(error) => tracing::warn!(%error, "this host's mounts cannot be read"),
@@ -120,12 +119,12 @@ impl Service {
         }
         let unbacked = now.duration_since(*backed);
         drop(observed);
-        let device = reference.attachment.as_ref().map(|attachment| &attachment.device);
+        let attached = reference.attachment.as_ref().map(|attachment| &attachment.attached);
         // The evidence may be from before this volume's last mount, so a doubt is looked into.
-        let mut whole = device.is_some_and(|d| evidence.is_mounted(d, &reference.target));
+        let mut whole = attached.is_some_and(|of| evidence.is_mounted(of, &reference.target));
         if !whole && reference.phase == Phase::Mounted {
             let fresh = self.backend.evidence().map_err(|error| self.failed(verb, error))?;
-            whole = device.is_some_and(|d| fresh.is_mounted(d, &reference.target));
+            whole = attached.is_some_and(|of| fresh.is_mounted(of, &reference.target));
         }
         let (phase, ids) = (reference.phase, reference.ids.len());
         Ok(Observation { phase, whole, held, ids, unbacked })
@@ -145,38 +144,38 @@ impl Service {
 
     fn refresh_usage(&self, reference: &Reference, deadline: &Deadline) {
         let brief = deadline.at_most(Duration::from_secs(5));
-        match self.backend.usage(&reference.target, &brief) {
+        match self.backend.usage(&reference.location, &reference.target, &brief) {
             Ok(usage) => drop(self.observed().usage.insert(reference.name.clone(), usage)),
             Err(error) => tracing::debug!(volume = %reference.name, %error, "use not read"),
         }
     }
 
-    /// Unmaps a device of ours that belongs to no reference and that nothing holds.
-    fn collect(&self, device: &MappedDevice, evidence: &Evidence, deadline: &Deadline) {
-        let owned = |device: &MappedDevice| {
-            self.references.all().iter().any(|reference| reference.location == device.image)
-        };
-        if owned(device) {
+    /// Gives up what is attached and ours, belongs to no reference, and is held by nobody.
+    fn collect(&self, attached: &Attached, evidence: &Evidence, deadline: &Deadline) {
+        if self.references.all().iter().any(|reference| attached.is_of(&reference.location)) {
             return;
         }
-        let targets = evidence.targets_below(device, &self.settings.mount_root);
+        let targets = evidence.targets_below(attached, &self.settings.mount_root);
         let nowhere = self.settings.mount_root.clone();
         let target = targets.first().unwrap_or(&nowhere);
-        match self.backend.holders(device, target) {
+        match self.backend.holders(attached, target) {
             Ok(holders) if holders.is_empty() => {}
             _ => return,
         }
-        tracing::info!(device = %device.device.display(), image = %device.image, "collecting");
+        tracing::info!(%attached, "collecting");
         let brief = deadline.at_most(Duration::from_secs(20));
-        let unmounted = targets.iter().try_for_each(|target| self.backend.unmount(target, &brief));
-        if let Err(error) = unmounted.and_then(|()| self.backend.detach(device, &brief)) {
-            tracing::warn!(device = %device.device.display(), %error, "not collected");
+        let place = attached.place();
+        let mut targets = targets.iter();
+        let unmounted = targets.try_for_each(|at| self.backend.unmount(&place, at, &brief));
+        if let Err(error) = unmounted.and_then(|()| self.backend.detach(attached, &brief)) {
+            tracing::warn!(%attached, %error, "not collected");
         }
     }
 
     fn refresh_rooms(&self) {
         let Ok(records) = self.known.list() else { return };
-        let pools: BTreeSet<&str> = records.values().map(|stored| &*stored.pool).collect();
+        let pools: BTreeSet<&str> =
+            records.values().map(|stored| &*stored.pool).filter(|pool| !pool.is_empty()).collect();
         for pool in pools {
             match self.backend.room(pool) {
                 Ok(room) => drop(self.observed().rooms.insert(pool.to_owned(), room)),
@@ -225,15 +224,15 @@ impl Service {
             return;
         }
         let Ok(trashed) = self.trashed("purge trash", deadline) else { return };
-        let over = trashed.into_iter().filter(|(_, image)| image.kept_until < Timestamp::now());
-        for (at, image) in over {
-            let ours = self.backend.trash_description(&at, &image.id).ok().flatten();
+        let over = trashed.into_iter().filter(|item| item.kept_until < Timestamp::now());
+        for item in over {
+            let ours = self.backend.trash_description(&item).ok().flatten();
             if ours.is_none_or(|text| Description::read(&text).is_none()) {
                 continue;
             }
-            match self.backend.purge(&at, &image.id) {
-                Ok(()) => tracing::info!(image = image.name, id = image.id, "trash: time is over"),
-                Err(error) => tracing::warn!(image = image.name, %error, "trash: not deleted"),
+            match self.backend.purge(&item) {
+                Ok(()) => tracing::info!(was = %item.location, id = item.id, "trash: time is over"),
+                Err(error) => tracing::warn!(was = %item.location, %error, "trash: not deleted"),
             }
         }
     }

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Attachment;
 use crate::durable;
-use crate::volume::{Claim, ImageSpec, MountId, VolumeName};
+use crate::volume::{Claim, MountId, Place, VolumeName};
 
 /// Where an attachment is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +53,13 @@ pub(super) struct Reference {
     pub(super) name: VolumeName,
     /// The boot that it belongs to.
     pub(super) boot_id: String,
-    /// The image.
-    pub(super) location: ImageSpec,
+    /// Where the volume lies.
+    pub(super) location: Place,
     /// Attached for reading only.
     pub(super) read_only: bool,
     /// Where it is in its life.
     pub(super) phase: Phase,
-    /// The device, once there is one.
+    /// What of it is attached, once something is.
     pub(super) attachment: Option<Attachment>,
     /// Where the file system is mounted.
     pub(super) target: PathBuf,
@@ -173,7 +173,7 @@ mod tests {
         Reference {
             name: name.parse().expect("a name"),
             boot_id: boot_id.to_owned(),
-            location: "rbd/docker/a".parse().expect("a spec"),
+            location: Place::Image("rbd/docker/a".parse().expect("a spec")),
             read_only: false,
             phase: Phase::Mounted,
             attachment: None,

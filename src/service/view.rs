@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::volume::{ByteSize, VolumeName};
+use crate::volume::{ByteSize, Place, VolumeKind, VolumeName};
 
 /// A volume as `Get` answers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,19 +25,16 @@ pub struct VolumeView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Status {
-    /// `rbd`.
-    pub kind: String,
+    /// What kind of volume it is.
+    pub kind: VolumeKind,
     /// `creating`, `ready`, `removing`; while it is attached here: `attaching`, `mounted`,
     /// `detaching`, `broken`; of a name that was asked for while the cluster was away: `unknown`,
     /// and `missing` once the cluster has said that there is none.
     pub state: String,
-    /// The pool of the image.
-    pub pool: String,
-    /// Its RADOS namespace, or "".
-    pub namespace: String,
-    /// The image's name.
-    pub image: String,
-    /// The image's size in bytes.
+    /// Where it lies: of an image its `pool`, RADOS `namespace` (or "") and `image`.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Its size in bytes.
     pub size: ByteSize,
     /// Bytes used in the file system, as last seen (`None`: never mounted).
     pub used: Option<ByteSize>,
@@ -171,10 +168,9 @@ pub struct Trashed {
     pub name: String,
     /// The image's ID in the trash.
     pub id: String,
-    /// The pool.
-    pub pool: String,
-    /// The RADOS namespace.
-    pub namespace: String,
+    /// Where it lay: of an image its `pool`, RADOS `namespace` and `image`.
+    #[serde(flatten)]
+    pub place: Place,
     /// When it was removed.
     pub deleted: Timestamp,
     /// Until when it is kept.
@@ -207,9 +203,10 @@ pub struct Inspection {
     #[serde(flatten)]
     pub volume: VolumeView,
     /// The image's features.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
-    /// The image's ID.
-    pub image_id: String,
+    /// What tells the stored thing from a later one in the same place.
+    pub id: String,
     /// Bytes that it takes in the cluster, before replication.
     pub stored: Option<ByteSize>,
     /// The clients that have the image open for writing.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::options_table::{OPTIONS, OptionDef, find};
-use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy, SizeError};
+use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy, SizeError, VolumeKind};
 
 /// Options by their names.
 pub type Options = BTreeMap<String, String>;
@@ -62,6 +62,8 @@ pub struct OptionRules {
 /// What a volume was asked to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeOptions {
+    /// Of which kind it is.
+    pub kind: VolumeKind,
     /// The size of the image.
     pub size: ByteSize,
     /// The pool, where it is not the home pool.
@@ -256,6 +258,7 @@ impl VolumeOptions {
             }
         };
         Ok(Self {
+            kind: words.typed("type")?.unwrap_or(VolumeKind::Rbd),
             size: words.typed::<Bytes>("size")?.map_or(ByteSize::gib(10), |bytes| bytes.0),
             pool: words.text("pool"),
             namespace: words.text("namespace"),

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy};
+use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy, VolumeKind};
 
 /// One option.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ const NEW: bool = true;
 const ANY: bool = false;
 
 options! {
-    "type" ["kind"], "rbd", ANY, kind, "kind of volume (rbd)";
+    "type" ["kind"], "rbd", ANY, word::<VolumeKind>, "kind of volume (rbd)";
     "size" [], "10G", NEW, size, "size of the image, thin (10G)";
     "fs-type" ["fstype", "fsType", "filesystem", "fileSystemType"], "ext4|xfs", NEW, word::<FsType>,
         "file system, made at the first mount (ext4)";
@@ -74,13 +74,6 @@ options! {
     "on-remove" ["remove"], "trash|delete|keep", ANY, word::<RemovePolicy>,
         "what removing does with the data (trash)";
     "trash-expiry" [], "7d", ANY, duration, "how long the trash keeps it (7d)";
-}
-
-fn kind(value: &str) -> Result<String, String> {
-    match value {
-        "rbd" => Ok(value.to_owned()),
-        _ => Err("the kinds of volume are: rbd".to_owned()),
-    }
 }
 
 fn word<T: std::str::FromStr<Err = String> + ToString>(value: &str) -> Result<String, String> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ByteSize, ImageSpec, OptionError, Options, VolumeName, VolumeOptions};
+use super::{ByteSize, OptionError, Options, Place, VolumeKind, VolumeName, VolumeOptions};
 
 /// The version of record that this daemon writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -69,11 +69,11 @@ pub struct Work {
 pub struct Record {
     /// The version of the daemon's records that wrote it.
     pub version: u32,
-    /// `rbd`.
-    pub kind: String,
-    /// The image.
-    pub location: ImageSpec,
-    /// The image's size when it was last seen; the image's own is the truth.
+    /// What kind of volume it is.
+    pub kind: VolumeKind,
+    /// Where it lies.
+    pub location: Place,
+    /// Its size when it was last seen; what is stored knows better.
     pub size: ByteSize,
     /// Canonical options, defaults included.
     pub options: Options,
@@ -84,9 +84,10 @@ pub struct Record {
     pub work: Option<Work>,
     /// When it was created.
     pub created: Timestamp,
-    /// The image's internal ID: what is removed is this image, and no other of the same name.
+    /// What tells the stored thing from a later one in the same place: what is removed is this one,
+    /// and no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_id: Option<String>,
+    pub id: Option<String>,
     /// It has been formatted, so that an empty probe means damage and never "format me".
     pub formatted: bool,
     /// The image was there before the volume: it is never formatted, and kept when the volume goes.

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::VolumeKind;
+
 /// A pool and a RADOS namespace in it; the empty namespace is the pool's default one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Location {
@@ -44,6 +46,62 @@ pub struct PathSpec {
     pub fs: String,
     /// From the file system's root, with a leading `/`.
     pub path: String,
+}
+
+/// Where a volume lies, whatever its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// An RBD image.
+    Image(ImageSpec),
+}
+
+impl Place {
+    /// The name that the thing has where it lies.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Image(image) => &image.image,
+        }
+    }
+
+    /// The kind of volume that lies there.
+    #[must_use]
+    pub fn kind(&self) -> VolumeKind {
+        match self {
+            Self::Image(_) => VolumeKind::Rbd,
+        }
+    }
+
+    /// The RADOS namespace of an image.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Image(image) => Some(&image.location.namespace),
+        }
+    }
+
+    /// The pool, where a place says it.
+    #[must_use]
+    pub fn pool(&self) -> Option<&str> {
+        match self {
+            Self::Image(image) => Some(&image.location.pool),
+        }
+    }
+}
+
+impl From<ImageSpec> for Place {
+    fn from(image: ImageSpec) -> Self {
+        Self::Image(image)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(image) => image.fmt(f),
+        }
+    }
 }
 
 /// An image spec that cannot be read.

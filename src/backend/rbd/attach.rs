@@ -3,23 +3,25 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{
-    AttachRequest, Attaching, Attachment, BackendError, Evidence, MountPlan, Result,
-};
+use super::super::{AttachRequest, Attaching, Attachment, BackendError, MountPlan, Result};
 use super::RbdBackend;
 use crate::ceph::Watcher;
 use crate::deadline::Deadline;
 use crate::system::{
     FormatRequest, FsUsage, Holder, MapRequest, MappedDevice, MountRequest, Probe, SystemErrorKind,
 };
-use crate::volume::{ByteSize, FsType, MapperKind};
+use crate::volume::{ByteSize, FsType, ImageSpec, MapperKind};
 
 /// How long an undo may take after its cause used up the deadline.
 const UNDO: Duration = Duration::from_secs(15);
 
-impl Attaching for RbdBackend {
-    fn attach(&self, request: &AttachRequest, deadline: &Deadline) -> Result<Attachment> {
-        let mapper = self.choose_mapper(request.mapper)?;
+impl Attaching<ImageSpec, MappedDevice> for RbdBackend {
+    fn attach(
+        &self,
+        request: &AttachRequest<ImageSpec>,
+        deadline: &Deadline,
+    ) -> Result<Attachment<MappedDevice>> {
+        let mapper = self.choose_mapper(request.options.mapper)?;
         let info = self.cluster.image_info(&request.location)?;
         self.check_features(mapper, &info.features, &request.location)?;
         // A writer is attached only where the claim has found no watcher: all there are is ours.
@@ -31,7 +33,7 @@ impl Attaching for RbdBackend {
             mapper,
             image: request.location.clone(),
             read_only: request.read_only,
-            map_options: request.map_options.clone(),
+            map_options: request.options.map_options.clone(),
             // The others are programs of Ceph's, and find the cluster by themselves.
             client: match mapper {
                 MapperKind::Krbd => Some(self.cluster.client_access()?),
@@ -40,7 +42,7 @@ impl Attaching for RbdBackend {
         };
         let device = self.system.map(&map, deadline)?;
         match self.address(&device, &before) {
-            Ok(address) => Ok(Attachment { device, address, size: info.size }),
+            Ok(address) => Ok(Attachment { attached: device, address, size: info.size }),
             Err(error) => {
                 let undo = self.detach(&device, &deadline.for_undo(UNDO));
                 Err(error.with_undo(undo))
@@ -48,8 +50,8 @@ impl Attaching for RbdBackend {
         }
     }
 
-    fn evidence(&self) -> Result<Evidence> {
-        Ok(Evidence { devices: self.system.mapped()?, mounts: self.system.mounts()? })
+    fn attached(&self) -> Result<Vec<MappedDevice>> {
+        Ok(self.system.mapped()?)
     }
 
     fn mount(&self, device: &MappedDevice, plan: &MountPlan, deadline: &Deadline) -> Result<()> {
@@ -73,7 +75,7 @@ impl Attaching for RbdBackend {
         })
     }
 
-    fn unmount(&self, target: &Path, deadline: &Deadline) -> Result<()> {
+    fn unmount(&self, _: &ImageSpec, target: &Path, deadline: &Deadline) -> Result<()> {
         Ok(self.system.unmount(target, deadline)?)
     }
 
@@ -115,11 +117,11 @@ impl Attaching for RbdBackend {
         Ok(self.system.grow(&device.device, target, fs_type, deadline)?)
     }
 
-    fn usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage> {
+    fn usage(&self, _: &ImageSpec, target: &Path, deadline: &Deadline) -> Result<FsUsage> {
         Ok(self.system.usage(target, deadline)?)
     }
 
-    fn trim(&self, target: &Path, deadline: &Deadline) -> Result<ByteSize> {
+    fn trim(&self, _: &ImageSpec, target: &Path, deadline: &Deadline) -> Result<ByteSize> {
         Ok(self.system.trim(target, deadline)?)
     }
 }

@@ -23,7 +23,7 @@ const LONG_ENOUGH: SignedDuration = SignedDuration::from_hours(24 * 180);
 /// What a living watcher takes to answer is a few milliseconds.
 const ANSWER: Duration = Duration::from_secs(1);
 
-impl Fencing for RbdBackend {
+impl Fencing<ImageSpec> for RbdBackend {
     fn lock_owner(&self, location: &ImageSpec) -> Result<Option<LockOwner>> {
         Ok(self.cluster.lock_owner(location)?)
     }

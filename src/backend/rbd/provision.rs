@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::super::{BackendError, Found, Plan, Provisioning, Result, Trash};
-use super::{DESCRIPTION_KEY, RbdBackend};
-use crate::ceph::{
-    ClusterError, ClusterErrorKind, ImageInfo, ImageLayout, PoolUsage, TrashedImage, Watcher,
+use super::super::{
+    BackendError, Found, Plan, Provisioning, Result, StoredInfo, Trash, TrashedItem,
 };
-use crate::volume::{ByteSize, ImageSpec, Location, MapperKind, Record, VolumeName, VolumeOptions};
+use super::{DESCRIPTION_KEY, RbdBackend};
+use crate::ceph::{ClusterError, ClusterErrorKind, ImageLayout, PoolUsage, TrashedImage, Watcher};
+use crate::volume::{ByteSize, ImageSpec, Location, MapperKind, VolumeName, VolumeOptions};
 
-impl Provisioning for RbdBackend {
-    fn plan(&self, name: &VolumeName, options: &VolumeOptions) -> Result<Plan> {
+impl Provisioning<ImageSpec> for RbdBackend {
+    fn plan(&self, name: &VolumeName, options: &VolumeOptions) -> Result<Plan<ImageSpec>> {
         if let Some(image) = &options.image {
             return self.plan_adoption(image, options);
         }
@@ -32,20 +32,17 @@ impl Provisioning for RbdBackend {
         }
     }
 
-    fn provision(&self, record: &Record) -> Result<()> {
-        if record.adopted {
-            return Ok(());
-        }
-        let options = record.typed_options().map_err(|e| BackendError::Invalid(e.to_string()))?;
-        match self.cluster.image_create(&record.location, &self.layout(&options)?) {
+    fn provision(&self, location: &ImageSpec, options: &VolumeOptions) -> Result<()> {
+        match self.cluster.image_create(location, &self.layout(options)?) {
             Err(error) if error.kind == ClusterErrorKind::Exists => {
-                let found = self.cluster.image_info(&record.location)?.size;
+                let found = self.cluster.image_info(location)?.size;
                 if found == options.size {
                     return Ok(());
                 }
                 Err(BackendError::Conflict(format!(
-                    "there is an image {} of {found} already, not of {}, so it is none of ours",
-                    record.location, options.size
+                    "there is an image {location} of {found} already, not of {}, so it is none of \
+                     ours",
+                    options.size
                 )))
             }
             other => Ok(other?),
@@ -71,8 +68,9 @@ impl Provisioning for RbdBackend {
         }
     }
 
-    fn info(&self, location: &ImageSpec) -> Result<ImageInfo> {
-        Ok(self.cluster.image_info(location)?)
+    fn info(&self, location: &ImageSpec) -> Result<StoredInfo> {
+        let info = self.cluster.image_info(location)?;
+        Ok(StoredInfo { id: info.id, size: info.size, features: info.features })
     }
 
     fn stored(&self, location: &ImageSpec) -> Result<ByteSize> {
@@ -91,6 +89,57 @@ impl Provisioning for RbdBackend {
         Ok(self.cluster.pool_usage(pool)?)
     }
 
+    fn survey(&self) -> Result<Vec<Found<ImageSpec>>> {
+        let mut found = Vec::new();
+        for at in self.places()? {
+            // A place that the key does not open holds nothing of ours.
+            found.extend(self.survey_place(&at).unwrap_or_default());
+        }
+        Ok(found)
+    }
+}
+
+impl Trash<ImageSpec> for RbdBackend {
+    fn trash(&self) -> Result<Vec<TrashedItem<ImageSpec>>> {
+        let mut found = Vec::new();
+        for at in self.places()? {
+            // As above.
+            let Ok(images) = self.cluster.trash_list(&at) else { continue };
+            found.extend(images.into_iter().map(|image| trashed(&at, image)));
+        }
+        Ok(found)
+    }
+
+    fn trash_description(&self, item: &TrashedItem<ImageSpec>) -> Result<Option<String>> {
+        let at = &item.location.location;
+        Ok(self.cluster.trash_metadata_get(at, &item.id, DESCRIPTION_KEY)?)
+    }
+
+    fn restore(&self, item: &TrashedItem<ImageSpec>, name: &VolumeName) -> Result<ImageSpec> {
+        let at = &item.location.location;
+        self.cluster.trash_restore(at, &item.id, name.as_str())?;
+        Ok(at.image(name.as_str()))
+    }
+
+    fn purge(&self, item: &TrashedItem<ImageSpec>) -> Result<()> {
+        match self.cluster.trash_remove(&item.location.location, &item.id) {
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+fn trashed(at: &Location, image: TrashedImage) -> TrashedItem<ImageSpec> {
+    TrashedItem {
+        location: at.image(image.name),
+        id: image.id,
+        deleted: image.deleted,
+        kept_until: image.kept_until,
+    }
+}
+
+impl RbdBackend {
+    /// Every pool and namespace that this client can see.
     fn places(&self) -> Result<Vec<Location>> {
         let mut places = vec![self.home.clone()];
         for pool in self.cluster.pools()? {
@@ -104,7 +153,7 @@ impl Provisioning for RbdBackend {
         Ok(places)
     }
 
-    fn survey(&self, at: &Location) -> Result<Vec<Found>> {
+    fn survey_place(&self, at: &Location) -> Result<Vec<Found<ImageSpec>>> {
         let mut found = Vec::new();
         for image in self.cluster.image_list(at)? {
             let location = at.image(image);
@@ -120,30 +169,7 @@ impl Provisioning for RbdBackend {
         }
         Ok(found)
     }
-}
 
-impl Trash for RbdBackend {
-    fn trash(&self, at: &Location) -> Result<Vec<TrashedImage>> {
-        Ok(self.cluster.trash_list(at)?)
-    }
-
-    fn trash_description(&self, at: &Location, id: &str) -> Result<Option<String>> {
-        Ok(self.cluster.trash_metadata_get(at, id, DESCRIPTION_KEY)?)
-    }
-
-    fn restore(&self, id: &str, location: &ImageSpec) -> Result<()> {
-        Ok(self.cluster.trash_restore(&location.location, id, &location.image)?)
-    }
-
-    fn purge(&self, at: &Location, id: &str) -> Result<()> {
-        match self.cluster.trash_remove(at, id) {
-            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
-        }
-    }
-}
-
-impl RbdBackend {
     fn location_of(&self, options: &VolumeOptions) -> Location {
         let pool = options.pool.clone();
         // The home namespace is one of the home pool; another pool has its own, or none.
@@ -183,7 +209,7 @@ impl RbdBackend {
         )))
     }
 
-    fn plan_adoption(&self, image: &ImageSpec, options: &VolumeOptions) -> Result<Plan> {
+    fn plan_adoption(&self, image: &ImageSpec, options: &VolumeOptions) -> Result<Plan<ImageSpec>> {
         let info = self.cluster.image_info(image)?;
         let mapper = self.choose_mapper(options.mapper)?;
         self.check_features(mapper, &info.features, image)?;

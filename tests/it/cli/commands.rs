@@ -30,7 +30,7 @@ const ANSWERS: &[Canned] = &[
     (
         "GET /ceph/v1/trash",
         200,
-        r#"{"volumes":[{"name":"old","id":"5e6f","pool":"rbd",
+        r#"{"volumes":[{"name":"old","id":"5e6f","image":"old","pool":"rbd",
         "namespace":"docker","deleted":"2026-01-02T03:04:05Z","kept-until":"2026-01-09T03:04:05Z"}]}"#,
     ),
     ("POST /ceph/v1/volumes", 200, r#"{"created":"created"}"#),
@@ -107,7 +107,7 @@ fn json(ran: Ran) -> serde_json::Value {
 fn ls_is_a_table_that_says_what_may_be_out_of_date() {
     let (program, _) = daemon();
     let table = "\
-NAME    SIZE     USED     STATE    HOLDER  IMAGE
+NAME    SIZE     USED     STATE    HOLDER  PLACE
 a       512 MiB  -        ready?   -       ssd/x
 pgdata  10 GiB   1.5 GiB  mounted  web1    rbd/docker/pgdata
 ? The cluster gives no answer: this is what was known at 2026-01-02 03:04:05Z.
@@ -120,8 +120,8 @@ pgdata  10 GiB   1.5 GiB  mounted  web1    rbd/docker/pgdata
 fn ls_of_the_trash_says_until_when_a_volume_can_be_brought_back() {
     let (program, _) = daemon();
     let table = "\
-NAME  REMOVED               KEPT UNTIL            POOL        ID
-old   2026-01-02 03:04:05Z  2026-01-09 03:04:05Z  rbd/docker  5e6f
+NAME  REMOVED               KEPT UNTIL            PLACE           ID
+old   2026-01-02 03:04:05Z  2026-01-09 03:04:05Z  rbd/docker/old  5e6f
 ";
     assert_eq!(program.run(&["ls", "--trash"]).succeeded(), table);
     assert_eq!(program.run(&["ls", "--trash", "--quiet"]).succeeded(), "old\n");
@@ -155,7 +155,7 @@ fn json_is_what_the_daemon_said() {
 fn inspect_shows_what_there_is_and_fails_for_the_rest() {
     let program = Program::new();
     let inspection = format!(
-        r#"{},"features":["layering","exclusive-lock"],"image-id":"5e6f","stored":4096,"watchers":["10.0.0.7:0/31875"]}}"#,
+        r#"{},"features":["layering","exclusive-lock"],"id":"5e6f","stored":4096,"watchers":["10.0.0.7:0/31875"]}}"#,
         PGDATA.strip_suffix('}').expect("an object")
     );
     let found = ("GET /ceph/v1/volumes/pgdata", 200, &*inspection.leak());
@@ -166,8 +166,8 @@ State:        mounted
 Mountpoint:   /m/pgdata
 Created:      2026-01-02 03:04:05Z
 Kind:         rbd
-Image:        rbd/docker/pgdata
-Image ID:     5e6f
+Place:        rbd/docker/pgdata
+ID:           5e6f
 Size:         10 GiB
 Stored:       4 KiB
 Used:         1.5 GiB
@@ -188,7 +188,7 @@ Mounts here:  ab12
     assert_eq!(ran.failed(3), "Error: inspect nope: there is no such volume\n");
     let listed = json(program.run(&["inspect", "pgdata", "--json"]));
     assert_eq!(listed[0]["status"]["holder"]["host"], "web1");
-    assert_eq!(listed[0]["image-id"], "5e6f");
+    assert_eq!(listed[0]["id"], "5e6f");
 }
 
 #[test]

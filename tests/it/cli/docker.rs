@@ -30,7 +30,7 @@ fn docker_runs_it_as_its_own_command() {
     symlink(Program::executable(), plugins.join("docker-ceph")).expect("a link");
     start(&program.socket(), &[("GET /ceph/v1/volumes", 200, r#"{"volumes":[]}"#)]);
     for docker in dockers {
-        let listed = "NAME  SIZE  USED  STATE  HOLDER  IMAGE\n";
+        let listed = "NAME  SIZE  USED  STATE  HOLDER  PLACE\n";
         assert_eq!(run(&program, &docker, &["ceph", "ls"]).succeeded(), listed);
         let with_flags = ["--log-level", "error", "ceph", "ls"];
         assert_eq!(run(&program, &docker, &with_flags).succeeded(), listed);

@@ -26,7 +26,7 @@ fn a_bad_option_says_what_is_allowed() {
             (&["size=2T"], &["at most 1 TiB", "max-size"]),
             (&["size=99999999999999T"], &["larger than 16 EiB"]),
             (&["fs-type=ntfs"], &["fs-type", "ext4", "xfs"]),
-            (&["type=nfs"], &["kinds of volume are: rbd"]),
+            (&["type=nfs"], &["kind of volume", "one of rbd"]),
             (&["size=1G", "stripe-unit=64K"], &["stripe-unit and stripe-count go together"]),
             (&["fs-type=ext4", "fstype=xfs"], &["given twice", "ext4", "xfs"]),
             (&["read-only=true"], &["cannot be read-only"]),

@@ -10,7 +10,9 @@ use docker_volume_ceph::service::{
     Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt,
     Released, Resized, Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, MountId, Options, RemovePolicy, VolumeName};
+use docker_volume_ceph::volume::{
+    ByteSize, ImageSpec, Location, MountId, Options, Place, RemovePolicy, VolumeKind, VolumeName,
+};
 use jiff::Timestamp;
 
 /// The fake. Its calls are written down in the order in which they began.
@@ -112,11 +114,9 @@ pub fn view(name: &VolumeName) -> VolumeView {
         here: true,
     };
     let status = Status {
-        kind: "rbd".into(),
+        kind: VolumeKind::Rbd,
         state: "mounted".into(),
-        pool: "rbd".into(),
-        namespace: "docker".into(),
-        image: name.to_string(),
+        place: Place::Image(Location::new("rbd", "docker").image(name.as_str())),
         size: ByteSize::gib(10),
         used: Some(ByteSize::mib(300)),
         file_system: Some("ext4".into()),
@@ -183,7 +183,7 @@ impl Verbs for Fake {
         self.act("inspect", name, "", by).map(|()| Inspection {
             volume: view(name),
             features: vec!["layering".into(), "exclusive-lock".into()],
-            image_id: "5e2d".into(),
+            id: "5e2d".into(),
             stored: Some(ByteSize::mib(400)),
             watchers: vec!["192.0.2.7:0/123456".into()],
         })
@@ -219,8 +219,7 @@ impl Verbs for Fake {
         Ok(vec![Trashed {
             name: "old".into(),
             id: "5e2d".into(),
-            pool: "rbd".into(),
-            namespace: "docker".into(),
+            place: Place::Image(Location::new("rbd", "docker").image("old")),
             deleted: moment(),
             kept_until: moment(),
         }])

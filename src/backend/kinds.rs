@@ -1,0 +1,248 @@
+//! All kinds of volume, as the service sees them: each call goes to the kind's own backend.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    AttachRequest, Attached, Attaching, Attachment, Evidence, Fencing, Found, MountPlan, Plan,
+    Provisioning, RbdBackend, Result, StoredInfo, Trash, TrashedItem,
+};
+use crate::ceph::{Interval, LockOwner, Notified, PoolUsage, Watcher};
+use crate::deadline::Deadline;
+use crate::system::{FsUsage, Holder, System};
+use crate::volume::{ByteSize, Place, VolumeKind, VolumeName, VolumeOptions};
+
+/// The backends of all kinds.
+pub struct Kinds {
+    system: Arc<dyn System>,
+    rbd: RbdBackend,
+}
+
+impl std::fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kinds").field("rbd", &self.rbd).finish_non_exhaustive()
+    }
+}
+
+impl Kinds {
+    /// These backends on that host.
+    #[must_use]
+    pub fn new(system: Arc<dyn System>, rbd: RbdBackend) -> Self {
+        Self { system, rbd }
+    }
+
+    /// What is attached and mounted here, by the kernel's evidence.
+    ///
+    /// # Errors
+    /// Where this host does not tell.
+    pub fn evidence(&self) -> Result<Evidence> {
+        Ok(Evidence { attached: self.attached()?, mounts: self.system.mounts()? })
+    }
+}
+
+/// A call to the backend of the kind that lies there, or is attached so.
+macro_rules! of_kind {
+    ($self:ident.$call:ident($place:expr $(, $argument:expr)*), $image:path) => {
+        match $place {
+            $image(at) => $self.rbd.$call(at $(, $argument)*),
+        }
+    };
+}
+
+macro_rules! at {
+    ($self:ident.$call:ident($place:expr $(, $argument:expr)*)) => {
+        of_kind!($self.$call($place $(, $argument)*), Place::Image)
+    };
+}
+
+macro_rules! attached {
+    ($self:ident.$call:ident($attached:expr $(, $argument:expr)*)) => {
+        of_kind!($self.$call($attached $(, $argument)*), Attached::Device)
+    };
+}
+
+impl Provisioning for Kinds {
+    fn plan(&self, name: &VolumeName, options: &VolumeOptions) -> Result<Plan> {
+        match options.kind {
+            VolumeKind::Rbd => self.rbd.plan(name, options).map(Plan::of_kind),
+        }
+    }
+
+    fn provision(&self, location: &Place, options: &VolumeOptions) -> Result<()> {
+        at!(self.provision(location, options))
+    }
+
+    fn describe(&self, location: &Place, description: &str) -> Result<()> {
+        at!(self.describe(location, description))
+    }
+
+    fn description(&self, location: &Place) -> Result<Option<String>> {
+        at!(self.description(location))
+    }
+
+    fn deprovision(&self, location: &Place, keep: Option<Duration>) -> Result<()> {
+        at!(self.deprovision(location, keep))
+    }
+
+    fn info(&self, location: &Place) -> Result<StoredInfo> {
+        at!(self.info(location))
+    }
+
+    fn stored(&self, location: &Place) -> Result<ByteSize> {
+        at!(self.stored(location))
+    }
+
+    fn watchers(&self, location: &Place) -> Result<Vec<Watcher>> {
+        at!(self.watchers(location))
+    }
+
+    fn resize(&self, location: &Place, size: ByteSize) -> Result<()> {
+        at!(self.resize(location, size))
+    }
+
+    fn room(&self, pool: &str) -> Result<PoolUsage> {
+        self.rbd.room(pool)
+    }
+
+    fn survey(&self) -> Result<Vec<Found>> {
+        Ok(self.rbd.survey()?.into_iter().map(Found::of_kind).collect())
+    }
+}
+
+impl Trash for Kinds {
+    fn trash(&self) -> Result<Vec<TrashedItem>> {
+        Ok(self.rbd.trash()?.into_iter().map(TrashedItem::of_kind).collect())
+    }
+
+    fn trash_description(&self, item: &TrashedItem) -> Result<Option<String>> {
+        match &item.location {
+            Place::Image(image) => self.rbd.trash_description(&item.at(image)),
+        }
+    }
+
+    fn restore(&self, item: &TrashedItem, name: &VolumeName) -> Result<Place> {
+        match &item.location {
+            Place::Image(image) => self.rbd.restore(&item.at(image), name).map(Place::from),
+        }
+    }
+
+    fn purge(&self, item: &TrashedItem) -> Result<()> {
+        match &item.location {
+            Place::Image(image) => self.rbd.purge(&item.at(image)),
+        }
+    }
+}
+
+impl Fencing for Kinds {
+    fn lock_owner(&self, location: &Place) -> Result<Option<LockOwner>> {
+        at!(self.lock_owner(location))
+    }
+
+    fn ask_watchers(&self, location: &Place) -> Option<(Notified, Interval)> {
+        at!(self.ask_watchers(location))
+    }
+
+    fn fence(&self, location: &Place, addresses: &[String]) -> Result<()> {
+        at!(self.fence(location, addresses))
+    }
+
+    fn fenced(&self) -> Result<Vec<String>> {
+        self.rbd.fenced()
+    }
+
+    fn unfence(&self, address: &str) -> Result<()> {
+        self.rbd.unfence(address)
+    }
+}
+
+impl Attaching for Kinds {
+    fn attach(&self, request: &AttachRequest, deadline: &Deadline) -> Result<Attachment> {
+        match &request.location {
+            Place::Image(image) => {
+                let attached = self.rbd.attach(&request.at(image), deadline)?;
+                Ok(attached.of_kind(Attached::Device))
+            }
+        }
+    }
+
+    fn attached(&self) -> Result<Vec<Attached>> {
+        Ok(self.rbd.attached()?.into_iter().map(Attached::Device).collect())
+    }
+
+    fn mount(&self, attached: &Attached, plan: &MountPlan, deadline: &Deadline) -> Result<()> {
+        attached!(self.mount(attached, plan, deadline))
+    }
+
+    fn unmount(&self, location: &Place, target: &Path, deadline: &Deadline) -> Result<()> {
+        at!(self.unmount(location, target, deadline))
+    }
+
+    fn detach(&self, attached: &Attached, deadline: &Deadline) -> Result<()> {
+        attached!(self.detach(attached, deadline))
+    }
+
+    fn cut_off(&self, attached: &Attached, target: &Path, deadline: &Deadline) -> Result<()> {
+        attached!(self.cut_off(attached, target, deadline))
+    }
+
+    fn is_client_gone(&self, address: &str) -> Result<bool> {
+        self.rbd.is_client_gone(address)
+    }
+
+    fn holders(&self, attached: &Attached, target: &Path) -> Result<Vec<Holder>> {
+        attached!(self.holders(attached, target))
+    }
+
+    fn grow(&self, attached: &Attached, target: &Path, deadline: &Deadline) -> Result<()> {
+        attached!(self.grow(attached, target, deadline))
+    }
+
+    fn usage(&self, location: &Place, target: &Path, deadline: &Deadline) -> Result<FsUsage> {
+        at!(self.usage(location, target, deadline))
+    }
+
+    fn trim(&self, location: &Place, target: &Path, deadline: &Deadline) -> Result<ByteSize> {
+        at!(self.trim(location, target, deadline))
+    }
+}
+
+impl<L: Into<Place>> Plan<L> {
+    fn of_kind(self) -> Plan {
+        Plan { location: self.location.into(), size: self.size, adopted: self.adopted }
+    }
+}
+
+impl<L: Into<Place>> Found<L> {
+    fn of_kind(self) -> Found {
+        Found { location: self.location.into(), description: self.description }
+    }
+}
+
+impl<L: Into<Place>> TrashedItem<L> {
+    fn of_kind(self) -> TrashedItem {
+        let Self { location, id, deleted, kept_until } = self;
+        TrashedItem { location: location.into(), id, deleted, kept_until }
+    }
+}
+
+impl TrashedItem {
+    fn at<L: Clone>(&self, location: &L) -> TrashedItem<L> {
+        let Self { id, deleted, kept_until, .. } = self.clone();
+        TrashedItem { location: location.clone(), id, deleted, kept_until }
+    }
+}
+
+impl AttachRequest {
+    fn at<L: Clone>(&self, location: &L) -> AttachRequest<L> {
+        let Self { read_only, target, options, .. } = self.clone();
+        AttachRequest { location: location.clone(), read_only, target, options }
+    }
+}
+
+impl<A> Attachment<A> {
+    fn of_kind(self, attached: fn(A) -> Attached) -> Attachment {
+        let Self { attached: it, address, size } = self;
+        Attachment { attached: attached(it), address, size }
+    }
+}
