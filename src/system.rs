@@ -1,10 +1,12 @@
-//! What the layers above ask of this host: block devices, file systems, mounts, and who uses them.
+//! What the layers above ask of this host: block devices, file systems, mounts, folders of CephFS,
+//! and who uses them.
 //!
-//! Three traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`];
-//! [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
+//! Four traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`],
+//! [`FolderMounts`]; [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
 //! map and unmap) happens in a child process that is killed at its deadline: a thread stuck in the
 //! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
 
+mod cephfs;
 mod command;
 mod error;
 mod exit;
@@ -32,13 +34,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, ClientAccess, FsType, ImageSpec, MapperKind};
+use crate::volume::{ByteSize, CephFsClient, ClientAccess, FsType, ImageSpec, MapperKind};
 
 /// A result of the host.
 pub type Result<T> = std::result::Result<T, SystemError>;
 
 /// All that is asked of a host.
-pub trait System: Mappers + Filesystems + Mounts {
+pub trait System: Mappers + Filesystems + Mounts + FolderMounts {
     /// This host, and this boot of it.
     fn host(&self) -> &Host;
 }
@@ -314,4 +316,105 @@ pub trait Mounts: Send + Sync {
     /// mount namespaces, and bind mounts in our own. A private copy of our whole namespace (a
     /// service with `PrivateMounts`, a monitoring container) does not count: it holds no container.
     fn holders(&self, number: DeviceNumber, ours: &Path) -> Result<Vec<Holder>>;
+}
+
+/// Whether a client of CephFS can be used here, and why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CephFsSupport {
+    /// Which client.
+    pub client: CephFsClient,
+    /// `None` where it can be used; else what is missing and what to do about it.
+    pub missing: Option<String>,
+}
+
+/// Which folder of CephFS is to be mounted, where and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderMountRequest {
+    /// By which client.
+    pub client: CephFsClient,
+    /// The file system's name.
+    pub fs: String,
+    /// The folder, from the file system's root, with a leading `/`.
+    pub path: String,
+    /// Where; made if it is missing, of mode 0700.
+    pub target: PathBuf,
+    /// For reading only.
+    pub read_only: bool,
+    /// More mount options: those of mount(8) for every file system, and those of the client.
+    pub options: Vec<String>,
+    /// The client and its key, and the monitors. For this mount alone: it is what a fence or an
+    /// eviction names.
+    pub access: ClientAccess,
+    /// The caller's own word for what is mounted; it comes back in [`FolderMount::id`].
+    pub id: String,
+}
+
+/// A folder of CephFS that is mounted here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderMount {
+    /// By which client.
+    pub client: CephFsClient,
+    /// The word that the caller gave it.
+    pub id: String,
+    /// The file system's name.
+    pub fs: String,
+    /// The folder in it.
+    pub path: String,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// The number of the mounted file system, for [`Mounts::holders`]; 0:0 where the mount is gone.
+    pub number: DeviceNumber,
+    /// For reading only.
+    pub read_only: bool,
+    /// The address and nonce of its client at the mount, which a blocklist entry names; `None`
+    /// where it cannot be known.
+    pub client_address: Option<String>,
+    /// The process behind it (fuse); `None` where it has died.
+    pub process: Option<ProcessId>,
+}
+
+impl FolderMount {
+    /// Can it be used, as far as can be told without asking it? One that is not whole (its mount or
+    /// the process behind it is gone) can only be unmounted. [`FolderMounts::is_alive`] asks it.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let served = self.client == CephFsClient::Kernel || self.process.is_some();
+        served && self.number != DeviceNumber { major: 0, minor: 0 }
+    }
+}
+
+/// Folders of CephFS.
+pub trait FolderMounts: Send + Sync {
+    /// Which clients can be used here, in the order kernel, fuse.
+    fn cephfs_clients(&self) -> Vec<CephFsSupport>;
+
+    /// Mounts a folder by a client of its own, and waits until it is there. Refuses a target at
+    /// which something is mounted. A failed mount leaves nothing.
+    fn mount_folder(
+        &self,
+        request: &FolderMountRequest,
+        deadline: &Deadline,
+    ) -> Result<FolderMount>;
+
+    /// Writes out what is not in the cluster yet, unmounts, and ends the client. `Busy` names who
+    /// has files open, or has it mounted elsewhere, and then nothing has changed. One that is dead
+    /// or stale is taken out of our namespace, whoever uses it. `Timeout` where the cluster is
+    /// away: it can be repeated, or the mount be cut off. Success where it is gone already.
+    fn unmount_folder(&self, mount: &FolderMount, deadline: &Deadline) -> Result<()>;
+
+    /// Takes the mount from under whoever uses it, at once and without writing anything out: their
+    /// calls fail. It is gone from our namespace then.
+    fn cut_off_folder(&self, mount: &FolderMount, deadline: &Deadline) -> Result<()>;
+
+    /// The folders that are mounted here, of those that this daemon, or one before it with the same
+    /// state folder, has mounted; found by the kernel's evidence, whole or broken.
+    fn folder_mounts(&self) -> Result<Vec<FolderMount>>;
+
+    /// Does what is mounted there still serve? `false` where its client is dead, fenced or evicted,
+    /// which no waiting cures. No answer in time is an error, and says nothing of it.
+    fn is_alive(&self, target: &Path, deadline: &Deadline) -> Result<bool>;
+
+    /// Space in the folder that is mounted there: what all files in it take, and its quota, or the
+    /// file system's size where it has none.
+    fn folder_usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage>;
 }

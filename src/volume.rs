@@ -47,6 +47,16 @@ pub enum MapperKind {
     Fuse,
 }
 
+/// The client by which a folder of CephFS is mounted on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CephFsClient {
+    /// The kernel's `ceph` module.
+    Kernel,
+    /// The program `ceph-fuse`: for kernels that have no such module.
+    Fuse,
+}
+
 macro_rules! words {
     ($name:ident, $what:literal, $($variant:ident = $word:literal),+) => {
         impl $name {
@@ -82,6 +92,7 @@ macro_rules! words {
 words!(VolumeKind, "kind of volume", Rbd = "rbd");
 words!(FsType, "file system", Ext4 = "ext4", Xfs = "xfs");
 words!(MapperKind, "mapper", Krbd = "krbd", Nbd = "nbd", Fuse = "fuse");
+words!(CephFsClient, "client of CephFS", Kernel = "kernel", Fuse = "fuse");
 
 /// What removing a volume does with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -13,8 +13,9 @@ use crate::ceph::{
 };
 use crate::deadline::Deadline;
 use crate::system::{
-    self, DeviceNumber, Filesystems, FormatRequest, FsUsage, Holder, Host, MapRequest,
-    MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, System,
+    self, CephFsSupport, DeviceNumber, Filesystems, FolderMount, FolderMountRequest, FolderMounts,
+    FormatRequest, FsUsage, Holder, Host, MapRequest, MappedDevice, MapperSupport, Mappers, Mount,
+    MountRequest, Mounts, Ownership, Probe, System,
 };
 use crate::volume::{ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind};
 
@@ -148,6 +149,16 @@ through_plan!(Mounts for FaultySystem as "system", system {
     fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> ();
     fn mounts(&self) -> Vec<Mount>;
     fn holders(&self, number: DeviceNumber, ours: &Path) -> Vec<Holder>;
+});
+
+through_plan!(FolderMounts for FaultySystem as "system", system {
+    let fn cephfs_clients(&self) -> Vec<CephFsSupport>;
+    fn mount_folder(&self, request: &FolderMountRequest, deadline: &Deadline) -> FolderMount;
+    fn unmount_folder(&self, mount: &FolderMount, deadline: &Deadline) -> ();
+    fn cut_off_folder(&self, mount: &FolderMount, deadline: &Deadline) -> ();
+    fn folder_mounts(&self) -> Vec<FolderMount>;
+    fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
+    fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
 });
 
 impl System for FaultySystem {

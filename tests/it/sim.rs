@@ -19,6 +19,7 @@
 mod client;
 mod cluster;
 mod content;
+mod folders;
 mod host;
 mod kernel;
 mod messages;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use docker_volume_ceph::ceph::{ClusterErrorKind, ImageLayout, Images, Monitor, Objects, Swap};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::system::{
-    Filesystems, FormatRequest, MapRequest, MappedDevice, Mappers, MountRequest, Mounts,
-    SystemErrorKind,
+    Filesystems, FolderMountRequest, FolderMounts, FormatRequest, MapRequest, MappedDevice,
+    Mappers, MountRequest, Mounts, SystemErrorKind,
 };
-use docker_volume_ceph::volume::{ByteSize, FsType, ImageSpec, Location, MapperKind};
+use docker_volume_ceph::volume::{
+    ByteSize, CephFsClient, FsType, ImageSpec, Location, MapperKind, PathSpec,
+};
 
 use crate::sim::{SimCluster, SimHost};
 
@@ -164,4 +166,49 @@ fn an_outage_a_fence_and_a_full_pool_are_told_apart() {
     cluster.client().blocklist_add(&address, year).expect("fenced");
     assert_eq!(kind(write()), ClusterErrorKind::Fenced);
     write().expect("a new connection");
+}
+
+#[test]
+fn a_folder_of_cephfs_is_shared_and_a_fenced_client_serves_nobody() {
+    let cluster = SimCluster::new();
+    let place = PathSpec { fs: "cephfs".to_owned(), path: "/volumes/v".to_owned() };
+    let hosts = ["alpha", "beta"].map(|name| SimHost::boot(name, &cluster, MapperKind::ALL));
+    let request = FolderMountRequest {
+        client: CephFsClient::Kernel,
+        fs: place.fs.clone(),
+        path: place.path.clone(),
+        target: PathBuf::from(AT),
+        read_only: false,
+        options: Vec::new(),
+        access: cluster.client().client_access().expect("the access"),
+        id: "v".to_owned(),
+    };
+    hosts[0].mount_folder(&request, &soon()).expect_err("no such folder");
+    cluster.put_folder(&place);
+    let mounts =
+        hosts.each_ref().map(|host| host.mount_folder(&request, &soon()).expect("a mount"));
+    assert!(hosts[0].write_at(Path::new(AT), 1));
+    assert_eq!(hosts[1].read_at(Path::new(AT)), cluster.folder(&place));
+
+    let fenced = mounts[0].client_address.as_deref().expect("an address");
+    cluster.client().blocklist_add(fenced, Duration::from_secs(60)).expect("fenced");
+    assert!(!hosts[0].write_at(Path::new(AT), 2));
+    assert!(!hosts[0].is_alive(Path::new(AT), &soon()).expect("an answer"));
+    assert!(hosts[1].is_alive(Path::new(AT), &soon()).expect("an answer"));
+    assert!(hosts[1].start_container("c", Path::new(AT)));
+    let busy = hosts[1].unmount_folder(&mounts[1], &soon()).expect_err("a container has it");
+    assert!(matches!(busy.kind, SystemErrorKind::Busy(_)), "{busy}");
+    hosts[1].stop_container("c");
+    for (host, mount) in hosts.iter().zip(&mounts) {
+        host.unmount_folder(mount, &soon()).expect("an unmount");
+        assert_eq!(host.folder_mounts().expect("the mounts"), []);
+        assert_eq!(host.folder_clients(), Vec::<String>::new());
+    }
+
+    let mount = hosts[0].mount_folder(&request, &soon()).expect("a mount");
+    hosts[0].kill_folder_client(Path::new(AT));
+    assert!(!hosts[0].is_alive(Path::new(AT), &soon()).expect("an answer"));
+    hosts[0].cut_off_folder(&mount, &soon()).expect("cut off");
+    assert_eq!(hosts[0].folder_mounts().expect("the mounts"), []);
+    assert_eq!(cluster.folder(&place).map(|records| records.len()), Some(1));
 }

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use docker_volume_ceph::ceph::{BlocklistEntry, ImageLayout, Watcher};
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec};
 use jiff::Timestamp;
 
 use super::messages::Ear;
-use super::{Content, SimClient};
+use super::{Content, Record, SimClient};
 
 /// How long a watch outlives its client.
 const WATCH_LINGERS: Duration = Duration::from_secs(30);
@@ -30,6 +30,8 @@ pub(super) struct ClusterState {
     pub(super) pools: BTreeMap<String, SimPool>,
     pub(super) objects: HashMap<(Location, String), SimObject>,
     pub(super) images: BTreeMap<String, SimImage>,
+    /// What lies in the folders of CephFS.
+    pub(super) folders: BTreeMap<PathSpec, BTreeSet<Record>>,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
     /// The clients that answer nobody, though they watch.
@@ -93,6 +95,7 @@ impl SimCluster {
             pools: pools.into_iter().map(|(name, pool)| (name.to_owned(), pool)).collect(),
             objects: HashMap::new(),
             images: BTreeMap::new(),
+            folders: BTreeMap::new(),
             blocklist: Vec::new(),
             violations: Vec::new(),
             silent: BTreeSet::new(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use docker_volume_ceph::system::{DeviceNumber, Holder, Host, MappedDevice, Mount};
 use docker_volume_ceph::volume::{ByteSize, MapperKind};
 
+use super::folders::FolderClient;
 use super::{Record, SimCluster};
 
 /// A host, from one boot to the next.
@@ -27,6 +28,8 @@ pub(super) struct Kernel {
     pub(super) devices: BTreeMap<u32, Device>,
     /// The file systems that are mounted somewhere, by the device's minor number.
     pub(super) filesystems: BTreeMap<u32, Superblock>,
+    /// The folders of CephFS that are mounted somewhere, by their minor number.
+    pub(super) folders: BTreeMap<u32, FolderClient>,
     pub(super) mounts: Vec<Mount>,
     pub(super) containers: BTreeMap<String, Container>,
     /// Targets in which a process of our own namespace has files open.
@@ -151,6 +154,10 @@ impl SimHost {
     pub(crate) fn write_unsynced_at(&self, mountpoint: &Path, record: Record) {
         let mut kernel = self.kernel();
         let (minor, folder) = kernel.resolve(mountpoint).expect("a mounted volume");
+        // In a folder of CephFS it is seen everywhere at once.
+        if kernel.write_folder(minor, record, &self.cluster).is_some() {
+            return;
+        }
         let superblock = kernel.filesystems.get_mut(&minor).expect("it is mounted");
         superblock.unsynced.push((folder, record));
     }
@@ -234,6 +241,7 @@ impl Kernel {
     /// A mount of the file system went away; the last one writes out what is unsynced. False
     /// where that has to wait for the cluster.
     pub(super) fn let_go(&mut self, minor: u32, cluster: &SimCluster) -> bool {
+        self.let_folder_go(minor);
         let number_used = self.mounts.iter().any(|mount| mount.number.minor == minor)
             || self.containers.values().any(|container| container.minor == minor);
         if number_used {
@@ -252,6 +260,9 @@ impl Kernel {
     }
 
     fn write_synced(&self, minor: u32, folder: &str, record: Record, cluster: &SimCluster) -> bool {
+        if let Some(written) = self.write_folder(minor, record, cluster) {
+            return written;
+        }
         let Some(device) = self.devices.get(&minor) else { return false };
         let mut state = cluster.state();
         let fenced = state.is_fenced(&device.address);
@@ -269,6 +280,9 @@ impl Kernel {
     }
 
     fn read(&self, minor: u32, folder: &str, cluster: &SimCluster) -> Option<BTreeSet<Record>> {
+        if self.folders.contains_key(&minor) {
+            return self.read_folder(minor, cluster);
+        }
         let device = self.devices.get(&minor)?;
         let state = cluster.state();
         let filesystem = state.images.get(&device.image_id)?.content.filesystem()?;

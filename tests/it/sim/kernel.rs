@@ -29,7 +29,7 @@ const KRBD_FEATURES: [&str; 7] = [
     "data-pool",
 ];
 
-fn failed(step: impl Into<String>, program: &str, output: &str) -> SystemError {
+pub(super) fn failed(step: impl Into<String>, program: &str, output: &str) -> SystemError {
     SystemErrorKind::Command {
         program: program.to_owned(),
         status: "exit status: 1".to_owned(),
@@ -39,7 +39,7 @@ fn failed(step: impl Into<String>, program: &str, output: &str) -> SystemError {
 }
 
 /// What a call that waits for a cluster that is away ends with.
-fn timed_out(step: impl Into<String>) -> SystemError {
+pub(super) fn timed_out(step: impl Into<String>) -> SystemError {
     SystemErrorKind::Timeout { after: Duration::ZERO }.during(step)
 }
 
@@ -58,7 +58,7 @@ impl ClusterState {
 
 impl SimHost {
     /// The kernel, for a call of the driver.
-    fn running(&self, step: &str) -> Result<std::sync::MutexGuard<'_, Kernel>> {
+    pub(super) fn running(&self, step: &str) -> Result<std::sync::MutexGuard<'_, Kernel>> {
         let kernel = self.kernel();
         if kernel.off {
             return Err(SystemErrorKind::Refused("the host is off".to_owned()).during(step));
@@ -217,7 +217,8 @@ impl Mappers for SimHost {
 
     fn is_client_gone(&self, address: &str) -> Result<bool> {
         let kernel = self.running("look for a client")?;
-        Ok(kernel.devices.values().all(|device| device.address != address))
+        Ok(kernel.devices.values().all(|device| device.address != address)
+            && kernel.folders.values().all(|client| !client.is(address)))
     }
 
     fn refresh_size(&self, device: &MappedDevice, _: &Deadline) -> Result<()> {
