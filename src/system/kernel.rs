@@ -18,11 +18,13 @@ mod client;
 mod detach;
 mod folder;
 mod ioctl;
+mod key;
 mod loop_device;
 mod rbd;
 mod server;
 
 pub(crate) use detach::Detach;
+pub(crate) use key::ClientKey;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
 pub(crate) use rbd::AddRbd;
 
