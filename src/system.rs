@@ -15,9 +15,11 @@ mod holders;
 mod kernel;
 mod linux;
 mod mapper;
+mod monitors;
 mod mountinfo;
 mod mounts;
 mod process;
+mod release;
 mod state;
 mod superblock;
 

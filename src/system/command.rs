@@ -37,6 +37,7 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Which package brings a program, for the message that says it is missing.
 const PACKAGES: &[(&str, &str)] = &[
     ("blkid", "util-linux"),
+    ("ceph-fuse", "ceph-fuse"),
     ("dumpe2fs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
     ("mkfs.ext4", "e2fsprogs"),

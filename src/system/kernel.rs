@@ -14,15 +14,20 @@
 //! ```
 
 mod calls;
+mod cephfs;
 mod client;
 mod detach;
 mod folder;
 mod ioctl;
+mod key;
 mod loop_device;
 mod rbd;
 mod server;
+mod xattr;
 
+pub(crate) use cephfs::MountCephFs;
 pub(crate) use detach::Detach;
+pub(crate) use key::ClientKey;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
 pub(crate) use rbd::AddRbd;
 
@@ -49,6 +54,16 @@ pub(crate) enum Call {
     Mount { device: PathBuf, target: PathBuf, fs_type: String, flags: u64, data: String },
     /// Unmounts, and removes the folder if it is empty.
     Unmount { target: PathBuf, lazy: bool },
+    /// Mounts a folder of CephFS by the kernel's client; its number there, where the kernel tells.
+    MountCephFs(MountCephFs),
+    /// Unmounts lazily, after every call on the mount has been made to fail.
+    ForceUnmount { target: PathBuf },
+    /// Writes out what is not written yet.
+    SyncFs { target: PathBuf },
+    /// Does a mounted folder of CephFS still serve?
+    IsAlive { target: PathBuf },
+    /// Space in a folder of CephFS, as `FsUsage`.
+    FolderUsage { target: PathBuf },
     /// Space in a file system, as `FsUsage`.
     Usage { mountpoint: PathBuf },
     /// Discards unused blocks; the bytes.

@@ -91,7 +91,7 @@ impl Mappers for LinuxSystem {
     }
 
     fn is_client_gone(&self, address: &str) -> Result<bool> {
-        let gone = Self::client_is_gone(address);
+        let gone = self.client_is_gone(address);
         gone.map_err(|kind| kind.during(format!("look for client {address}")))
     }
 
@@ -184,7 +184,7 @@ fn is_read_only(device: &Path) -> bool {
 }
 
 /// Can the kernel load the module, or has it already?
-fn has_module(name: &str) -> bool {
+pub(super) fn has_module(name: &str) -> bool {
     if Path::new("/sys/module").join(name).is_dir() {
         return true;
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -11,7 +11,9 @@ use super::command::io;
 use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
 use super::mountinfo::{self, Entry};
-use super::{DeviceNumber, Holder, Mount, MountRequest, Mounts, Result, SystemErrorKind, holders};
+use super::{
+    DeviceNumber, Holder, Mount, MountRequest, Mounts, ProcessId, Result, SystemErrorKind, holders,
+};
 use crate::deadline::Deadline;
 
 /// Options of mount(8) that are bits of mount(2), and whether they set or clear the bit.
@@ -99,18 +101,41 @@ pub(super) fn own() -> std::result::Result<Vec<Entry>, SystemErrorKind> {
     Ok(mountinfo::parse(&std::fs::read(path).map_err(io(path))?))
 }
 
+/// How often it is looked whether a process that does not mount still lives.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits until a process has mounted something there; false where it ended before.
+pub(super) fn wait_for_mount(
+    target: &Path,
+    process: ProcessId,
+    deadline: &Deadline,
+) -> std::result::Result<bool, SystemErrorKind> {
+    let started = Instant::now();
+    let table = Table::open()?;
+    while !own()?.iter().any(|entry| entry.mount.target == target) {
+        if !process.is_alive() {
+            return Ok(false);
+        }
+        if deadline.is_over() {
+            return Err(SystemErrorKind::Timeout { after: started.elapsed() });
+        }
+        table.wait_for_change(LOOK.min(deadline.left()));
+    }
+    Ok(true)
+}
+
 /// The mount table of our own namespace, to be waited on.
-pub(super) struct Table(File);
+struct Table(File);
 
 impl Table {
     /// Changes from now on are seen, so the table is to be read after this.
-    pub(super) fn open() -> std::result::Result<Self, SystemErrorKind> {
+    fn open() -> std::result::Result<Self, SystemErrorKind> {
         let path = Path::new("/proc/self/mountinfo");
         File::open(path).map(Self).map_err(io(path))
     }
 
     /// Waits until something is mounted or unmounted, or for that long.
-    pub(super) fn wait_for_change(&self, limit: Duration) {
+    fn wait_for_change(&self, limit: Duration) {
         let mut table = [PollFd::new(self.0.as_fd(), PollFlags::POLLPRI)];
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         // Where it cannot be waited for, the caller just looks again.
@@ -119,14 +144,14 @@ impl Table {
 }
 
 /// Who keeps a mount of ours busy: open files below it, and mounts on folders in it.
-fn busy_with(target: &Path) -> Vec<Holder> {
+pub(super) fn busy_with(target: &Path) -> Vec<Holder> {
     let below = own().unwrap_or_default().into_iter().map(|entry| entry.mount.target);
     let below = below.filter(|mounted| mounted != target && mounted.starts_with(target));
     let mounted = below.map(|target| Holder { pid: 1, command: "a mount".to_owned(), target });
     holders::with_open_files(target).into_iter().chain(mounted).collect()
 }
 
-fn split_options(
+pub(super) fn split_options(
     options: &[String],
     read_only: bool,
 ) -> std::result::Result<(u64, String), SystemErrorKind> {

@@ -10,7 +10,7 @@ use nix::sys::statfs::statfs;
 use serde::Serialize;
 use sys_mount::MountFlags;
 
-use super::{Answer, Call, Failure, detach, folder, ioctl, loop_device};
+use super::{Answer, Call, Failure, cephfs, detach, folder, ioctl, loop_device};
 use crate::system::{FsUsage, superblock};
 use crate::volume::ByteSize;
 
@@ -23,6 +23,11 @@ pub(super) fn run(call: &Call) -> Answer {
             value(mount(device, target, fs_type, *flags, data))
         }
         Call::Unmount { target, lazy } => value(unmount(target, *lazy)),
+        Call::MountCephFs(folder) => value(folder.run()),
+        Call::ForceUnmount { target } => value(cephfs::force_unmount(target)),
+        Call::SyncFs { target } => value(cephfs::sync(target)),
+        Call::IsAlive { target } => value(cephfs::is_alive(target)),
+        Call::FolderUsage { target } => value(cephfs::folder_usage(target)),
         Call::Usage { mountpoint } => value(usage(mountpoint)),
         Call::Trim { mountpoint } => value(trim(mountpoint)),
         Call::MakeFolder { mountpoint, name, owner } => {
@@ -68,7 +73,7 @@ fn mount(
 }
 
 /// Nothing mounted there is success: what was asked for is so.
-fn unmount(target: &Path, lazy: bool) -> Result<(), Failure> {
+pub(super) fn unmount(target: &Path, lazy: bool) -> Result<(), Failure> {
     let detach = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
     match umount2(target, MntFlags::UMOUNT_NOFOLLOW | detach) {
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
@@ -79,7 +84,7 @@ fn unmount(target: &Path, lazy: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn usage(mountpoint: &Path) -> Result<FsUsage, Failure> {
+pub(super) fn usage(mountpoint: &Path) -> Result<FsUsage, Failure> {
     let stat = statfs(mountpoint).map_err(Failure::of(mountpoint))?;
     let block = u64::try_from(stat.block_size()).unwrap_or(0);
     let bytes = |blocks: u64| ByteSize(blocks.saturating_mul(block));

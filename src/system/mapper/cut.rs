@@ -21,7 +21,9 @@ use crate::volume::MapperKind;
 const CLIENTS: &str = "/sys/kernel/debug/ceph";
 
 /// The programs that are clients of their own.
-const PROGRAMS: [&str; 2] = ["rbd-nbd", "rbd-fuse"];
+const PROGRAMS: [&str; 3] = ["rbd-nbd", "rbd-fuse", "ceph-fuse"];
+/// Where the kernel shows that it has a client of Ceph at all.
+const CLIENT_MODULE: &str = "/sys/module/libceph";
 
 impl LinuxSystem {
     pub(super) fn cut(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
@@ -48,18 +50,31 @@ impl LinuxSystem {
 
     /// Is nothing left of that client? In doubt (the kernel's clients cannot be seen, a program that
     /// is a client runs) it is not gone.
-    pub(super) fn client_is_gone(address: &str) -> KindResult<bool> {
-        let programs = process::all().map_err(io(Path::new("/proc")))?;
-        if programs.map(process::name).any(|name| PROGRAMS.contains(&&name[..])) {
+    pub(super) fn client_is_gone(&self, address: &str) -> KindResult<bool> {
+        let mut programs = process::all().map_err(io(Path::new("/proc")))?;
+        let others = self.other_clients(address)?;
+        let may_be_it =
+            |pid: u32| !others.contains(&pid) && PROGRAMS.contains(&process::name(pid).as_str());
+        if programs.any(may_be_it) {
             return Ok(false);
         }
         if krbd::clients()?.iter().any(|client| client == address) {
             return Ok(false);
         }
-        if !Path::new(krbd::BUS).is_dir() {
+        if ![krbd::BUS, CLIENT_MODULE, CLIENTS].iter().any(|path| Path::new(path).is_dir()) {
             return Ok(true);
         }
         Ok(kernel_clients(Path::new(CLIENTS)).is_some_and(|all| !all.contains(address)))
+    }
+}
+
+impl LinuxSystem {
+    /// The processes that are known to be clients of other addresses: those of CephFS folders.
+    fn other_clients(&self, address: &str) -> KindResult<Vec<u32>> {
+        let folders = self.found_folders()?;
+        let clients = folders.iter().filter_map(|found| found.fuse_client());
+        let others = clients.filter(|(_, of)| of.is_some_and(|of| of != address));
+        Ok(others.map(|(process, _)| process.pid).collect())
     }
 }
 

@@ -52,8 +52,6 @@ const WRITE_BACK: &str = "rbd_cache=true";
 const UNDO: Duration = Duration::from_secs(10);
 /// How long `rbd-fuse` may take to close the image and end, before it is told to.
 const CLOSING: Duration = Duration::from_secs(3);
-/// How often it is looked whether an `rbd-fuse` that does not mount still lives.
-const LOOK: Duration = Duration::from_millis(50);
 /// How much of a log is kept.
 const LONGEST_LOG: u64 = 256 * 1024;
 
@@ -178,7 +176,9 @@ impl LinuxSystem {
         state::replace(&folder.image_file(), &recorded).map_err(io(&folder.0))?;
         state::make_folder(&folder.mountpoint()).map_err(io(&folder.0))?;
         let process = self.start_rbd_fuse(folder, request, deadline)?;
-        wait_until_mounted(folder, process, deadline)?;
+        if !mounts::wait_for_mount(&folder.mountpoint(), process, deadline)? {
+            return Err(ended(folder, "ended at once"));
+        }
         let attached = self.attach_loop(folder, request, deadline)?;
         let sequence = sequence_of(&attached.device).unwrap_or_default();
         let recorded = RecordedLoop { device: attached.device.clone(), sequence };
@@ -370,22 +370,6 @@ fn arguments(request: &MapRequest) -> Vec<String> {
     }
     args.extend(["-r".to_owned(), image.image.clone()]);
     args
-}
-
-fn wait_until_mounted(folder: &Folder, process: ProcessId, deadline: &Deadline) -> KindResult<()> {
-    let started = Instant::now();
-    let target = folder.mountpoint();
-    let table = mounts::Table::open()?;
-    while !mounts::own()?.iter().any(|entry| entry.mount.target == target) {
-        if !process.is_alive() {
-            return Err(ended(folder, "ended at once"));
-        }
-        if deadline.is_over() {
-            return Err(SystemErrorKind::Timeout { after: started.elapsed() });
-        }
-        table.wait_for_change(LOOK.min(deadline.left()));
-    }
-    Ok(())
 }
 
 fn ended(folder: &Folder, how: &str) -> SystemErrorKind {

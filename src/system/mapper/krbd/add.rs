@@ -8,9 +8,9 @@
 use std::path::PathBuf;
 
 use super::super::KindResult;
-use crate::system::kernel::{AddRbd, errno};
-use crate::system::{MapRequest, SystemErrorKind};
-use crate::volume::{ClientAccess, ImageSpec, Messenger};
+use crate::system::kernel::{AddRbd, ClientKey, errno};
+use crate::system::{MapRequest, SystemErrorKind, monitors};
+use crate::volume::{ClientAccess, ImageSpec};
 
 /// What is longer than a page would be taken for two maps. The least page, less a key.
 const LONGEST: usize = 4096 - 128;
@@ -33,19 +33,12 @@ pub(super) fn of(request: &MapRequest, path: PathBuf) -> KindResult<AddRbd> {
     }
     let add = AddRbd {
         path,
-        monitors: monitors(client, &options)?,
-        client_id: client.client_id.clone(),
-        key: client.key.clone(),
+        monitors: monitors::addresses(client, &options, "map-options")?,
+        client: ClientKey::of(client)?,
         options,
         image: format!("{} {image} {NO_SNAPSHOT}", location.pool),
     };
-    if !add.has_sound_key() {
-        return Err(SystemErrorKind::Refused(format!(
-            "the key of {} in its keyring is malformed; write the keyring anew with ceph auth get",
-            add.key_name()
-        )));
-    }
-    if add.line(Some(add.key_name())).len() > LONGEST {
+    if add.line(Some(add.client.name())).len() > LONGEST {
         return Err(SystemErrorKind::Refused(format!(
             "the kernel takes at most {LONGEST} bytes of monitors, map options and names; use \
              fewer map-options, or the mapper nbd"
@@ -54,16 +47,14 @@ pub(super) fn of(request: &MapRequest, path: PathBuf) -> KindResult<AddRbd> {
     Ok(add)
 }
 
+/// Refuses what the kernel would split, or take for an option of its own.
 fn check(what: &str, text: &str, in_options: bool) -> KindResult<()> {
-    let splits = |c: char| c.is_ascii_control() || c == ' ' || in_options && c == ',';
-    if !text.contains(splits) {
-        return Ok(());
+    let instead = "use the mapper nbd or fuse";
+    if in_options {
+        monitors::check_option(what, text, instead)
+    } else {
+        monitors::check_word(what, text, instead)
     }
-    let comma = if in_options { " or a comma" } else { "" };
-    Err(SystemErrorKind::Refused(format!(
-        "the kernel cannot be told of the {what} {text:?}, which has a blank{comma} in it; use the \
-         mapper nbd or fuse"
-    )))
 }
 
 /// Ceph's defaults, the volume's, and the driver's own: `exclusive`, or else the lock goes back and
@@ -79,36 +70,16 @@ fn options(request: &MapRequest, client: &ClientAccess) -> Vec<String> {
     given.cloned().chain(own.map(str::to_owned)).chain(namespace).collect()
 }
 
-/// The monitors' addresses for the protocol that the options ask for: v1, unless `ms_mode` says
-/// something else.
-fn monitors(client: &ClientAccess, options: &[String]) -> KindResult<String> {
-    let mode = options.iter().rev().find_map(|option| option.strip_prefix("ms_mode="));
-    let messenger = match mode {
-        None | Some("legacy") => Messenger::V1,
-        Some(_) => Messenger::V2,
-    };
-    let fitting = client.monitors.iter().filter(|monitor| monitor.messenger == messenger);
-    let addresses: Vec<_> = fitting.map(|monitor| monitor.address.as_str()).collect();
-    if !addresses.is_empty() {
-        return Ok(addresses.join(","));
-    }
-    let advice = match messenger {
-        Messenger::V1 => "set map-options to ms_mode=prefer-crc",
-        Messenger::V2 => "leave ms_mode out of the map options, or run ceph mon enable-msgr2",
-    };
-    Err(SystemErrorKind::Refused(format!("no monitor has a {messenger} address; {advice}")))
-}
-
 /// What a failed map means.
 pub(super) fn explained(kind: SystemErrorKind, add: &AddRbd) -> SystemErrorKind {
     let Some(number) = errno(&kind) else { return kind };
     let why = match number {
         // The owner of the image's lock keeps it.
         libc::EROFS => return SystemErrorKind::Held,
-        libc::EINVAL | libc::EACCES | libc::EPERM if add.key.is_none() => format!(
+        libc::EINVAL | libc::EACCES | libc::EPERM if add.client.key.is_none() => format!(
             "most likely the cluster wants the key of {}, and there is none where ceph.conf or the \
              setting keyring says",
-            add.key_name()
+            add.client.name()
         ),
         libc::EINVAL => format!(
             "the kernel does not take one of the options {}, or the image lacks the feature \
@@ -122,7 +93,7 @@ pub(super) fn explained(kind: SystemErrorKind, add: &AddRbd) -> SystemErrorKind 
         libc::EACCES | libc::EPERM => format!(
             "the cluster does not let {} in, or not to this image: compare its key and \
              capabilities with ceph auth get; or this process lacks the capability SYS_ADMIN",
-            add.key_name()
+            add.client.name()
         ),
         libc::ETIMEDOUT | libc::EIO => format!(
             "the kernel got no answer from the cluster with the monitors {}; see ceph -s, and the \
@@ -141,7 +112,7 @@ pub(super) fn explained(kind: SystemErrorKind, add: &AddRbd) -> SystemErrorKind 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::volume::{MapperKind, MonitorAddress, Secret};
+    use crate::volume::{MapperKind, Messenger, MonitorAddress, Secret};
 
     fn client() -> ClientAccess {
         let monitor =
@@ -171,7 +142,7 @@ mod tests {
 
     fn line(request: &MapRequest) -> String {
         match of(request, "/sys/bus/rbd/add".into()) {
-            Ok(add) => add.line(Some(format!("key={}", add.key_name()))),
+            Ok(add) => add.line(Some(format!("key={}", add.client.name()))),
             Err(kind) => kind.to_string(),
         }
     }
@@ -205,19 +176,6 @@ mod tests {
             let defaults = Some(default.to_owned()).filter(|text| !text.is_empty());
             request.client.as_mut().expect("it").default_map_options = Vec::from_iter(defaults);
             assert!(line(&request).starts_with(addresses), "{}", line(&request));
-        }
-    }
-
-    #[test]
-    fn monitors_without_the_address_are_named_with_the_way_out() {
-        for (keep, option, said) in [
-            (Messenger::V2, "ms_mode=legacy", "no monitor has a v1 address; set map-options to"),
-            (Messenger::V1, "ms_mode=crc", "no monitor has a v2 address; leave ms_mode out"),
-        ] {
-            let mut request = request("rbd/v1", &[option]);
-            let client = request.client.as_mut().expect("it");
-            client.monitors.retain(|monitor| monitor.messenger == keep);
-            assert!(line(&request).starts_with(said), "{}", line(&request));
         }
     }
 
@@ -261,7 +219,8 @@ mod tests {
         ] {
             assert!(said(number).to_string().contains(words), "{}", said(number));
         }
-        let keyless = AddRbd { key: None, ..add.clone() };
+        let mut keyless = add.clone();
+        keyless.client.key = None;
         let source = std::io::Error::from_raw_os_error(libc::EINVAL);
         let kind = explained(SystemErrorKind::Io { path: add.path.clone(), source }, &keyless);
         assert!(kind.to_string().contains("wants the key of client.docker"), "{kind}");
