@@ -25,7 +25,7 @@ type Attempt = Arc<OnceLock<Outcome<Arc<Connection>>>>;
 pub struct RadosCluster {
     access: Access,
     attempt: Mutex<Attempt>,
-    pub(super) managers: ManagerLine,
+    pub(super) managers: Arc<ManagerLine>,
 }
 
 impl RadosCluster {
@@ -33,7 +33,7 @@ impl RadosCluster {
     /// call.
     #[must_use]
     pub fn new(access: Access) -> Self {
-        Self { access, attempt: Mutex::default(), managers: ManagerLine::default() }
+        Self { access, attempt: Mutex::default(), managers: Arc::default() }
     }
 
     /// How the cluster is reached.

@@ -174,7 +174,7 @@ impl Connection {
         };
         let words = String::from_utf8_lossy(status.bytes()).trim().to_owned();
         check(code).map_err(|failure| {
-            let silent = words.is_empty() || failure.kind == ClusterErrorKind::Unreachable;
+            let silent = words.is_empty() || failure.errno == libc::ETIMEDOUT;
             if silent { failure } else { Failure { message: words, ..failure } }
         })?;
         Ok(output.bytes().to_vec())
