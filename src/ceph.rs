@@ -1,12 +1,13 @@
 //! What the layers above ask of a Ceph cluster.
 //!
 //! A trait for each thing that is asked: [`Objects`] for the catalog, [`Images`] and [`Liveness`] for
-//! RBD, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for the cluster itself;
-//! [`Cluster`] is all of them. Everything blocks, and every
+//! RBD, [`Subvolumes`] for CephFS, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for
+//! the cluster itself; [`Cluster`] is all of them. Everything blocks, and every
 //! call ends: within the connection's time limits, whatever the cluster does. A call that timed
 //! out may still have taken effect, so every caller repeats or looks first.
 
 mod access;
+mod cephfs;
 mod cluster;
 mod command;
 mod error;
@@ -20,6 +21,7 @@ mod manager;
 mod messages;
 mod monitor;
 mod objects;
+mod subvolumes;
 
 // All that speaks to C, and nothing else. What is above it is safe.
 #[allow(unsafe_code, reason = "a librados handle, and its replies")]
@@ -36,6 +38,7 @@ mod io_context;
 mod watch;
 
 pub use access::{Access, TimeLimits};
+pub use cephfs::{FileSystem, SubvolumeInfo, SubvolumeLayout, SubvolumeState, Subvolumes};
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
@@ -50,9 +53,12 @@ use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 pub type Result<T> = std::result::Result<T, ClusterError>;
 
 /// All that is asked of a cluster.
-pub trait Cluster: Objects + Images + Liveness + Messages + Monitor + Manager {}
+pub trait Cluster: Objects + Images + Subvolumes + Liveness + Messages + Monitor + Manager {}
 
-impl<T: Objects + Images + Liveness + Messages + Monitor + Manager + ?Sized> Cluster for T {}
+impl<T> Cluster for T where
+    T: Objects + Images + Subvolumes + Liveness + Messages + Monitor + Manager + ?Sized
+{
+}
 
 /// One page of an omap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -2,6 +2,8 @@
 //!
 //! A command is JSON with a `prefix`; so is its reply. An error carries the cluster's own words.
 
+pub(super) mod fs;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

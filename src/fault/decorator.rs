@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::FaultPlan;
 use crate::ceph::{
-    self, BlocklistEntry, Cluster, ClusterStatus, Hear, ImageInfo, ImageLayout, Images, Interval,
-    Liveness, LockOwner, Manager, Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups,
-    PoolUsage, Swap, TrashedImage, Watch, Watcher,
+    self, BlocklistEntry, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo, ImageLayout, Images,
+    Interval, Liveness, LockOwner, Manager, Messages, Monitor, Notified, Objects, OmapPage,
+    PlacementGroups, PoolUsage, SubvolumeInfo, SubvolumeLayout, Subvolumes, Swap, TrashedImage,
+    Watch, Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -17,7 +18,10 @@ use crate::system::{
     FormatRequest, FsUsage, Holder, Host, MapRequest, MappedDevice, MapperSupport, Mappers, Mount,
     MountRequest, Mounts, Ownership, Probe, System,
 };
-use crate::volume::{ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind};
+use crate::volume::{
+    ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind, PathSpec, Secret,
+    SubvolumeSpec,
+};
 
 /// A cluster whose calls fail where the plan says so.
 pub struct FaultyCluster {
@@ -88,6 +92,28 @@ through_plan!(Images for FaultyCluster as "cluster", ceph {
     fn trash_metadata_get(&self, at: &Location, id: &str, key: &str) -> Option<String>;
     fn trash_restore(&self, at: &Location, id: &str, name: &str) -> ();
     fn trash_remove(&self, at: &Location, id: &str) -> ();
+});
+
+through_plan!(Subvolumes for FaultyCluster as "cluster", ceph {
+    fn file_systems(&self) -> Vec<FileSystem>;
+    fn mds_up(&self, fs: &str) -> bool;
+    fn group_create(&self, fs: &str, group: &str) -> ();
+    fn groups(&self, fs: &str) -> Vec<String>;
+    fn subvolume_create(&self, subvolume: &SubvolumeSpec, layout: &SubvolumeLayout) -> ();
+    fn subvolume_info(&self, subvolume: &SubvolumeSpec) -> SubvolumeInfo;
+    fn subvolume_list(&self, fs: &str, group: &str) -> Vec<String>;
+    fn subvolume_resize(&self, subvolume: &SubvolumeSpec, size: ByteSize, shrink: bool) -> ();
+    fn subvolume_remove(&self, subvolume: &SubvolumeSpec) -> ();
+    fn subvolume_metadata_get(&self, subvolume: &SubvolumeSpec, key: &str) -> Option<String>;
+    fn subvolume_metadata_set(&self, subvolume: &SubvolumeSpec, key: &str, value: &str) -> ();
+    fn subvolume_metadata_remove(&self, subvolume: &SubvolumeSpec, key: &str) -> ();
+    fn subvolume_authorize(
+        &self, subvolume: &SubvolumeSpec, client_id: &str, read_only: bool
+    ) -> Secret;
+    fn subvolume_deauthorize(&self, subvolume: &SubvolumeSpec, client_id: &str) -> ();
+    fn subvolume_evict(&self, subvolume: &SubvolumeSpec, client_id: &str) -> ();
+    fn path_authorize(&self, path: &PathSpec, client_id: &str, read_only: bool) -> Secret;
+    fn client_remove(&self, client_id: &str) -> ();
 });
 
 through_plan!(Liveness for FaultyCluster as "cluster", ceph {

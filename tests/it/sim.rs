@@ -23,6 +23,7 @@ mod folders;
 mod host;
 mod kernel;
 mod messages;
+mod subvolumes;
 
 pub(crate) use client::SimClient;
 pub(crate) use cluster::SimCluster;

@@ -25,7 +25,7 @@ pub(crate) struct SimClient {
     address: Mutex<String>,
 }
 
-fn error(kind: Kind, call: &'static str, subject: impl ToString) -> ClusterError {
+pub(super) fn error(kind: Kind, call: &'static str, subject: impl ToString) -> ClusterError {
     let errno = match kind {
         Kind::Unreachable => libc::ETIMEDOUT,
         Kind::Fenced => libc::ESHUTDOWN,

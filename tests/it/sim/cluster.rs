@@ -9,6 +9,7 @@ use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec};
 use jiff::Timestamp;
 
 use super::messages::Ear;
+use super::subvolumes::CephFs;
 use super::{Content, Record, SimClient};
 
 /// How long a watch outlives its client.
@@ -32,6 +33,7 @@ pub(super) struct ClusterState {
     pub(super) images: BTreeMap<String, SimImage>,
     /// What lies in the folders of CephFS.
     pub(super) folders: BTreeMap<PathSpec, BTreeSet<Record>>,
+    pub(super) cephfs: CephFs,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
     /// The clients that answer nobody, though they watch.
@@ -96,6 +98,7 @@ impl SimCluster {
             objects: HashMap::new(),
             images: BTreeMap::new(),
             folders: BTreeMap::new(),
+            cephfs: CephFs::default(),
             blocklist: Vec::new(),
             violations: Vec::new(),
             silent: BTreeSet::new(),

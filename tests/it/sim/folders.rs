@@ -147,10 +147,14 @@ impl FolderMounts for SimHost {
         if !cluster.folders.contains_key(&place) {
             return Err(failed(&step, "mount", "No such file or directory"));
         }
+        if !cluster.lets_in(&request.access, &place, request.read_only) {
+            return Err(failed(&step, "mount", "Permission denied"));
+        }
         let address = format!("10.0.0.9:0/{}", cluster.number());
         let minor = (FIRST..).find(|minor| !kernel.folders.contains_key(minor));
         let mount = describe(request, minor.expect("a free number"), &address);
         kernel.mounts.push(in_mount_table(&mount));
+        cluster.enter_folder(&address, &request.access.client_id, &place.path);
         let client = FolderClient { mount: mount.clone(), address, cut: false };
         kernel.folders.insert(mount.number.minor, client);
         Ok(mount)
