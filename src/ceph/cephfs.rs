@@ -15,7 +15,7 @@ use crate::volume::{ByteSize, PathSpec, Secret, SubvolumeSpec};
 pub struct FileSystem {
     /// Its name.
     pub name: String,
-    /// The pools that its data may lie in; the first is the default.
+    /// The pools that its data may lie in.
     pub data_pools: Vec<String>,
 }
 
@@ -90,8 +90,10 @@ pub struct SubvolumeInfo {
 ///   not begin with `.`; a group's does not begin with `_` either. Group and subvolume have 248
 ///   bytes at most together. All others are `Invalid`: the manager itself checks nothing, and a
 ///   subvolume called `..` makes every later create of the file system fail.
-/// * [`ClusterErrorKind::Denied`](super::ClusterErrorKind) where the key lacks the capability,
-///   `NotFound` where there is no such file system, group or subvolume.
+/// * [`ClusterErrorKind::Denied`](super::ClusterErrorKind) where the key lacks the capability:
+///   for groups, subvolumes and clients on the manager, for the group and for clients whose names
+///   begin as the capability says. `NotFound` where there is no such file system, group or
+///   subvolume.
 /// * `Unreachable` at once while the file system has no MDS, where the key may look (`fs get`), and
 ///   after the monitors' time limit where no answer comes. The manager *holds* a command while the
 ///   MDS is silent, and all others for subvolumes of any file system behind it, and carries them
@@ -99,7 +101,8 @@ pub struct SubvolumeInfo {
 ///   the MDS keeps the locks of the dead one for as long. So a call that timed out may take effect
 ///   much later.
 pub trait Subvolumes: Send + Sync {
-    /// The file systems. `Denied` without `fs ls` on the monitors.
+    /// The file systems. Without `fs ls` on the monitors, those that the pools are marked for, of
+    /// which one or the other may have been removed.
     fn file_systems(&self) -> Result<Vec<FileSystem>>;
 
     /// Has every rank of the file system an active MDS, as far as the monitors know? They take a

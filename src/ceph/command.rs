@@ -187,6 +187,9 @@ impl PoolList {
 pub(super) struct PoolReply {
     pub(super) pool_name: String,
     flags_names: String,
+    /// What the pool is for, such as `cephfs`, and the notes of whoever uses it so.
+    #[serde(default, rename = "application_metadata")]
+    pub(super) applications: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl PoolReply {
@@ -453,8 +456,9 @@ mod tests {
             ("hashpspool,nearfull", false),
             ("hashpspool,full,full_quota", true),
         ] {
-            let pool = PoolReply { pool_name: String::new(), flags_names: flags.to_owned() };
-            assert_eq!(pool.is_full(), full, "{flags}");
+            let text = format!(r#"[{{"pool_name":"rbd","flags_names":"{flags}"}}]"#);
+            let pools = read_reply::<PoolList>(text.as_bytes()).expect("readable");
+            assert_eq!(pools[0].is_full(), full, "{flags}");
         }
     }
 

@@ -15,6 +15,7 @@
 //! character across two blocks makes the subvolume unreadable, and then one of an old release. Of
 //! all of that nothing happens to what [`plain`] lets through.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -28,7 +29,7 @@ use super::command::fs::{
     GroupLs, InfoReply, MetadataLs, MetadataRm, MetadataSet, NameReply, SubvolumeCreate,
     SubvolumeInfo as InfoCommand, SubvolumeLs, SubvolumeResize, SubvolumeRm,
 };
-use super::command::{self, Command};
+use super::command::{self, Command, PoolList, PoolReply};
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
 use super::{ClusterError, ClusterErrorKind, Result};
@@ -84,9 +85,17 @@ impl RadosCluster {
 
 impl Subvolumes for RadosCluster {
     fn file_systems(&self) -> Result<Vec<FileSystem>> {
-        self.on_connection("list file systems of", "the cluster", |connection| {
-            let all = command::send(connection, &FsLs {})?.into_iter();
-            Ok(all.map(|fs| FileSystem { name: fs.name, data_pools: fs.data_pools }).collect())
+        self.on_connection("list file systems of", "the cluster", |connection| match command::send(
+            connection,
+            &FsLs {},
+        ) {
+            Err(failure) if failure.kind == ClusterErrorKind::Denied => {
+                Ok(by_their_pools(command::send(connection, &PoolList::DETAIL)?))
+            }
+            all => Ok(all?
+                .into_iter()
+                .map(|fs| FileSystem { name: fs.name, data_pools: fs.data_pools })
+                .collect()),
         })
     }
 
@@ -242,6 +251,20 @@ impl Subvolumes for RadosCluster {
             command::send(connection, &AuthRm { entity: entity.clone() })
         })
     }
+}
+
+/// The file systems that the pools are marked for; one that was removed too.
+fn by_their_pools(pools: Vec<PoolReply>) -> Vec<FileSystem> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for PoolReply { pool_name, applications, .. } in pools {
+        let marks = applications.get("cephfs");
+        if let Some(fs) = marks.and_then(|marks| marks.get("metadata")) {
+            found.entry(fs.clone()).or_default();
+        } else if let Some(fs) = marks.and_then(|marks| marks.get("data")) {
+            found.entry(fs.clone()).or_default().push(pool_name);
+        }
+    }
+    found.into_iter().map(|(name, data_pools)| FileSystem { name, data_pools }).collect()
 }
 
 /// Who serves the file system; `None` where the client may not look.
@@ -410,6 +433,17 @@ mod tests {
         for key in ["", "Key", "a=b", "a:b", "#a", "[a]"] {
             check_key(key).expect_err(key);
         }
+    }
+
+    /// Captured from Ceph 16.2.15, less what is not read.
+    #[test]
+    fn a_file_system_is_known_by_its_pools_too() {
+        let text = br#"[{"pool_name":"rbd","flags_names":"","application_metadata":{"rbd":{}}},
+            {"pool_name":"m","flags_names":"","application_metadata":{"cephfs":{"metadata":"fs"}}},
+            {"pool_name":"d","flags_names":"","application_metadata":{"cephfs":{"data":"fs"}}}]"#;
+        let pools = command::read_reply::<PoolList>(text).expect("readable");
+        let fs = FileSystem { name: "fs".to_owned(), data_pools: vec!["d".to_owned()] };
+        assert_eq!(by_their_pools(pools), [fs]);
     }
 
     #[test]

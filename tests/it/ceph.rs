@@ -9,6 +9,7 @@ mod messages;
 mod monitor;
 mod objects;
 mod outage;
+mod subvolumes;
 mod trash;
 mod watchers;
 

@@ -15,16 +15,16 @@ use super::lab::{eventually, home, new_image, unique};
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// A cluster that may be broken; stopped and deleted with the test.
-struct OwnCluster(Lab);
+pub(super) struct OwnCluster(pub(super) Lab);
 
 impl OwnCluster {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let own = Self(Lab::at(&unique("outage")));
         own.does("start", "all");
         own
     }
 
-    fn does(&self, verb: &str, daemon: &str) {
+    pub(super) fn does(&self, verb: &str, daemon: &str) {
         let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/cluster");
         let folder = self.0.folder();
         let mut command = Command::new("timeout");
@@ -32,7 +32,8 @@ impl OwnCluster {
         assert!(command.status().expect("the lab's tool").success(), "{verb} {daemon}");
     }
 
-    fn connect(&self) -> RadosCluster {
+    /// A host's connection, which waits for 2 s.
+    pub(super) fn connect(&self) -> RadosCluster {
         let time_limits = TimeLimits { connect: LIMIT, monitor: LIMIT, osd: LIMIT };
         let access = self.0.access("docker");
         RadosCluster::new(docker_volume_ceph::ceph::Access { time_limits, ..access })
