@@ -31,6 +31,10 @@ pub(super) fn examine(
     findings.push(check_pool(&cluster.pool_usage(&home.pool), &home.pool));
     findings.push(check_home(&cluster.image_list(&home), &settings.home));
     findings.extend(examine_images(cluster, &home, carried));
+    let file_systems = cluster.file_systems().unwrap_or_default();
+    findings.extend(file_systems.iter().filter_map(|fs| {
+        check_subvolumes(&cluster.groups(&fs.name), &fs.name, &settings.ceph.client_id)
+    }));
     findings
 }
 
@@ -176,6 +180,29 @@ fn check_features(images: &[(String, Vec<String>)], carried: &[String]) -> Optio
     Some(warning("image features", detail, advice))
 }
 
+/// Whether subvolumes of a file system can be managed: volumes of the type `cephfs` need it, and no
+/// others. None of a file system that was removed and whose pools are still there.
+fn check_subvolumes(
+    groups: &ClusterResult<Vec<String>>,
+    fs: &str,
+    client_id: &str,
+) -> Option<Finding> {
+    let check = "cephfs";
+    match groups {
+        Ok(_) => Some(ok(check, format!("client.{client_id} may manage subvolumes of {fs}"))),
+        Err(error) if error.kind == ClusterErrorKind::NotFound => None,
+        Err(error) if error.kind == ClusterErrorKind::Denied => {
+            let detail = format!("client.{client_id} may not manage subvolumes of {fs}");
+            let advice = "only volumes of the type cephfs need it: docs/operations.md, \
+                          \"Capabilities for CephFS\", has the command";
+            Some(warning(check, detail, advice))
+        }
+        Err(error) => {
+            Some(warning(check, error.to_string(), format!("see ceph fs status {fs} and ceph -s")))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +264,19 @@ mod tests {
             (Err(error(ClusterErrorKind::Unreachable)), Some(Verdict::Warning)),
         ] {
             let finding = check_groups(&groups);
+            assert_eq!(finding.map(|finding| finding.verdict), verdict, "{groups:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_system_that_is_there_can_be_used_or_is_warned_of() {
+        for (groups, verdict) in [
+            (Ok(Vec::new()), Some(Verdict::Ok)),
+            (Err(error(ClusterErrorKind::NotFound)), None),
+            (Err(error(ClusterErrorKind::Denied)), Some(Verdict::Warning)),
+            (Err(error(ClusterErrorKind::Unreachable)), Some(Verdict::Warning)),
+        ] {
+            let finding = check_subvolumes(&groups, "cephfs", "docker");
             assert_eq!(finding.map(|finding| finding.verdict), verdict, "{groups:?}");
         }
     }
