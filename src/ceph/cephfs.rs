@@ -192,7 +192,7 @@ pub trait Subvolumes: Send + Sync {
 
     /// Lets a client into a folder that is no subvolume, and returns its key. A repeat returns the
     /// same key. `Exists` where the client has another folder or another access: remove it first
-    /// (Ceph 19 adds to it instead). The folder need not be there. Paths are made of
+    /// (newer releases may add to it instead). The folder need not be there. Paths are made of
     /// `A-Z a-z 0-9 . _ - /`; Ceph refuses all others.
     ///
     /// Such a key reads and writes *every* object in the file system's data pools, below the file

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use docker_volume_ceph::ceph::{ImageLayout, Images, Monitor, Objects};
+use docker_volume_ceph::ceph::{ImageLayout, Images, Monitor, Objects, Subvolumes};
 use docker_volume_ceph::volume::ByteSize;
 
 use super::Lab;
@@ -76,6 +76,9 @@ fn measured_in_a_process_of_its_own() {
     timed("status", 50, |_| drop(cluster.status().expect("read")));
     timed("pool_usage", 50, |_| assert!(cluster.pool_usage("rbd").is_ok()));
     let most = cost("after all");
+    // Each has a connection to the manager for itself, which ends with it.
+    timed("groups", 30, |_| drop(cluster.groups("cephfs").expect("read")));
+    cost("after 30 commands to the manager");
     for trashed in cluster.trash_list(&home()).expect("listed") {
         if trashed.name.starts_with(&name) {
             cluster.trash_remove(&home(), &trashed.id).expect("removed");

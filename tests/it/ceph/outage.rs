@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use docker_volume_ceph::ceph::{
     ClusterError, ClusterErrorKind, ImageLayout, Images, Liveness, Manager, Messages, Monitor,
-    Objects, RadosCluster, Result, TimeLimits,
+    Objects, RadosCluster, Result, Subvolumes, TimeLimits,
 };
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location};
+use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec};
 
 use super::Lab;
 use super::lab::{eventually, home, new_image, unique};
@@ -55,6 +55,7 @@ fn calls<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec<Call<'a>> {
     calls.extend(calls_on_trash(cluster, image));
     calls.extend(calls_on_monitors(cluster, image));
     calls.extend(calls_on_watchers(cluster, image));
+    calls.extend(calls_on_subvolumes(cluster));
     calls
 }
 
@@ -139,6 +140,21 @@ fn calls_on_watchers<'a>(cluster: &'a RadosCluster, image: &'a ImageSpec) -> Vec
             "watch",
             Box::new(move || cluster.watch(&home(), "o", Box::new(|_| Vec::new())).map(drop)),
         ),
+    ]
+}
+
+/// Those that ask the monitors first, which all of them do that ask the manager.
+fn calls_on_subvolumes(cluster: &RadosCluster) -> Vec<Call<'_>> {
+    let at = |path: &str| PathSpec { fs: "cephfs".to_owned(), path: path.to_owned() };
+    vec![
+        ("file_systems", Box::new(move || cluster.file_systems().map(drop))),
+        ("mds_up", Box::new(move || cluster.mds_up("cephfs").map(drop))),
+        ("groups", Box::new(move || cluster.groups("cephfs").map(drop))),
+        (
+            "path_authorize",
+            Box::new(move || cluster.path_authorize(&at("/x"), "docker.x", true).map(drop)),
+        ),
+        ("client_remove", Box::new(move || cluster.client_remove("docker.x"))),
     ]
 }
 
