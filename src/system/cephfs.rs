@@ -82,7 +82,7 @@ impl FolderMounts for LinuxSystem {
         let step = || format!("cut off {}:{} at {}", mount.fs, mount.path, mount.target.display());
         let cut = || match self.found_folder(mount)? {
             Some(found) => self.take_folder_down(&found, deadline),
-            None => Ok(()),
+            None => self.forget(mount),
         };
         cut().map_err(|kind: SystemErrorKind| kind.during(step()))
     }
@@ -152,14 +152,13 @@ impl LinuxSystem {
         if let Some(found) = self.found_in(folder)? {
             self.take_folder_down(&found, deadline)?;
         }
-        // Below a mount point nothing is looked at.
         let _ = std::fs::remove_dir(&request.target);
         folder.remove()
     }
 
     fn unmount_found(&self, mount: &FolderMount, deadline: &Deadline) -> KindResult<()> {
         let started = Instant::now();
-        let Some(found) = self.found_folder(mount)? else { return Ok(()) };
+        let Some(found) = self.found_folder(mount)? else { return self.forget(mount) };
         let Some(_reserved) = self.reserve(&found.folder.0) else {
             return Err(SystemErrorKind::Refused("it is being unmounted already".to_owned()));
         };
@@ -181,6 +180,13 @@ impl LinuxSystem {
         }
         wait_for_client(&found, started, deadline)?;
         found.folder.remove()
+    }
+
+    /// What an unmount left that was killed at its deadline: the kernel had done its part. Below a
+    /// mount point nothing is looked at.
+    fn forget(&self, mount: &FolderMount) -> KindResult<()> {
+        let _ = std::fs::remove_dir(&mount.target);
+        self.sweep()
     }
 
     /// The kernel writes out while it is still mounted, so that a deadline changes nothing. A

@@ -123,7 +123,14 @@ fn explained(
             "the kernel does not take one of the options {}, or the key of {name}",
             mount.options.join(",")
         ),
-        libc::ETIMEDOUT | libc::EIO | libc::EHOSTUNREACH => format!(
+        // It says so also where the monitors have refused the key.
+        libc::EHOSTUNREACH => format!(
+            "no metadata server of the file system {} answers: there is none of that name, or none \
+             is up, or the cluster does not let {name} in; see ceph fs status and ceph auth get \
+             {name}",
+            request.fs
+        ),
+        libc::ETIMEDOUT | libc::EIO => format!(
             "the kernel got no answer from the cluster by {}; see ceph -s and ceph fs status, and \
              the network to monitors and metadata servers",
             mount.source
@@ -223,6 +230,7 @@ mod tests {
             (libc::EINVAL, "colour=blue,noshare"),
             (libc::EACCES, "see ceph auth get client.v"),
             (libc::EIO, "by 10.77.0.1:6789"),
+            (libc::EHOSTUNREACH, "system cephfs answers: there is none of that name, or none is"),
             (libc::ENOMEM, "cannot mount it (Cannot allocate memory"),
         ] {
             let source = std::io::Error::from_raw_os_error(number);

@@ -213,7 +213,8 @@ impl LinuxSystem {
         Err(SystemErrorKind::Refused("it is mounted a thousand times".to_owned()))
     }
 
-    fn sweep(&self) -> KindResult<()> {
+    /// Takes away the folders of which nothing is left.
+    pub(super) fn sweep(&self) -> KindResult<()> {
         let mounted = mounts::own()?;
         for folder in self.state_folders()? {
             let Some(_reserved) = self.reserve(&folder.0) else { continue };
