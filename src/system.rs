@@ -19,7 +19,6 @@ mod monitors;
 mod mountinfo;
 mod mounts;
 mod process;
-mod release;
 mod state;
 mod superblock;
 
@@ -368,8 +367,8 @@ pub struct FolderMount {
     pub number: DeviceNumber,
     /// For reading only.
     pub read_only: bool,
-    /// The address and nonce of its client at the mount, which a blocklist entry names; `None`
-    /// where it cannot be known.
+    /// The address and nonce that its client has now, which a blocklist entry names; `None` where
+    /// it cannot be known.
     pub client_address: Option<String>,
     /// The process behind it (fuse); `None` where it has died.
     pub process: Option<ProcessId>,

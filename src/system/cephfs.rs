@@ -6,7 +6,7 @@
 //!   STATE/cephfs/NAME made, what is mounted recorded in it
 //!        │ by the kernel's client (`kernel`), or a `ceph-fuse` that outlives us (`fuse`)
 //!        ▼
-//!   MOUNTED, its number and its client's address recorded
+//!   MOUNTED, its number and its client recorded
 //!        │ unmount: fenced or dead? then the way below. In use anywhere? Busy, and nothing done
 //!        │ written out ──▶ unmounted ──▶ client gone ──▶ NAME removed
 //!        ▼ cut off: client killed, or all its calls aborted ──▶ unmounted lazily ──▶ NAME removed
@@ -31,7 +31,7 @@ mod options;
 mod record;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
@@ -45,7 +45,8 @@ use crate::volume::CephFsClient;
 
 pub(crate) use record::Found;
 
-/// How long an unmount waits for a folder to say whether it still serves.
+/// How long an unmount waits for a folder to say whether it still serves: no more than half of the
+/// time that it has.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long an undo may take when the deadline of what it undoes is over.
 const UNDO: Duration = Duration::from_secs(10);
@@ -81,7 +82,7 @@ impl FolderMounts for LinuxSystem {
         let step = || format!("cut off {}:{} at {}", mount.fs, mount.path, mount.target.display());
         let cut = || match self.found_folder(mount)? {
             Some(found) => self.take_folder_down(&found, deadline),
-            None => Ok(()),
+            None => self.forget(mount),
         };
         cut().map_err(|kind: SystemErrorKind| kind.during(step()))
     }
@@ -119,7 +120,7 @@ impl LinuxSystem {
             CephFsClient::Kernel => self.mount_by_kernel(request, options, deadline),
             CephFsClient::Fuse => self.mount_by_fuse(&folder, request, &options, deadline),
         });
-        made.and_then(|address| self.recorded_mount(&folder, address)).inspect_err(|_| {
+        made.and_then(|instance| self.recorded_mount(&folder, instance)).inspect_err(|_| {
             let undone = self.undo_mount(&folder, request, &deadline.for_undo(UNDO));
             if let Err(error) = undone {
                 let target = request.target.display();
@@ -128,16 +129,16 @@ impl LinuxSystem {
         })
     }
 
-    /// The mount as the kernel shows it, from now on with its number and its client's address.
+    /// The mount as the kernel shows it, from now on with its number and its client.
     fn recorded_mount(
         &self,
         folder: &record::Folder,
-        client_address: Option<String>,
+        instance: Option<String>,
     ) -> KindResult<FolderMount> {
         let lost = || SystemErrorKind::Refused("the mount is gone again".to_owned());
         let mut found = self.found_in(folder)?.ok_or_else(lost)?;
         found.recorded.number = Some(found.number.ok_or_else(lost)?);
-        found.recorded.client_address = client_address;
+        found.recorded.instance = instance;
         folder.write(&found.recorded)?;
         Ok(found.into_mount())
     }
@@ -148,25 +149,24 @@ impl LinuxSystem {
         request: &FolderMountRequest,
         deadline: &Deadline,
     ) -> KindResult<()> {
-        match self.found_in(folder)? {
-            Some(found) => self.take_folder_down(&found, deadline),
-            None => {
-                let _ = std::fs::remove_dir(&request.target);
-                folder.remove()
-            }
+        if let Some(found) = self.found_in(folder)? {
+            self.take_folder_down(&found, deadline)?;
         }
+        let _ = std::fs::remove_dir(&request.target);
+        folder.remove()
     }
 
     fn unmount_found(&self, mount: &FolderMount, deadline: &Deadline) -> KindResult<()> {
-        let Some(found) = self.found_folder(mount)? else { return Ok(()) };
+        let started = Instant::now();
+        let Some(found) = self.found_folder(mount)? else { return self.forget(mount) };
         let Some(_reserved) = self.reserve(&found.folder.0) else {
             return Err(SystemErrorKind::Refused("it is being unmounted already".to_owned()));
         };
         let target = &found.recorded.target;
         if found.number.is_some() {
-            let served = found.is_served()
-                && self.folder_answers(target, &deadline.at_most(ANSWER)).unwrap_or(true);
-            if !served {
+            let look = deadline.at_most(ANSWER.min(deadline.left() / 2));
+            // No answer says nothing: it may still have something to write out.
+            if !found.is_served() || !self.folder_answers(target, &look).unwrap_or(true) {
                 return self.take_folder_down(&found, deadline);
             }
             refuse_held(&found)?;
@@ -178,8 +178,15 @@ impl LinuxSystem {
                 _ => kind,
             })?;
         }
-        wait_for_client(&found, deadline)?;
+        wait_for_client(&found, started, deadline)?;
         found.folder.remove()
+    }
+
+    /// What an unmount left that was killed at its deadline: the kernel had done its part. Below a
+    /// mount point nothing is looked at.
+    fn forget(&self, mount: &FolderMount) -> KindResult<()> {
+        let _ = std::fs::remove_dir(&mount.target);
+        self.sweep()
     }
 
     /// The kernel writes out while it is still mounted, so that a deadline changes nothing. A
@@ -218,6 +225,21 @@ impl LinuxSystem {
     }
 }
 
+/// Why a client ends with that errno at a mount, as far as both say the same.
+fn why_not(errno: i32, request: &FolderMountRequest) -> Option<String> {
+    let name = format!("client.{}", request.access.client_id);
+    match errno {
+        libc::ENOENT => Some(format!(
+            "there is no file system {}, no folder {} in it, or {name} may not see it",
+            request.fs, request.path
+        )),
+        libc::EACCES | libc::EPERM => {
+            Some(format!("the cluster does not let {name} in; see ceph auth get {name}"))
+        }
+        _ => None,
+    }
+}
+
 /// Another mount of it would keep the client, which then could be neither found nor ended.
 fn refuse_held(found: &Found) -> KindResult<()> {
     let Some(number) = found.number else { return Ok(()) };
@@ -227,8 +249,7 @@ fn refuse_held(found: &Found) -> KindResult<()> {
 
 /// What was unmounted is in the cluster when its process has ended. It does not where another mount
 /// namespace still has the mount.
-fn wait_for_client(found: &Found, deadline: &Deadline) -> KindResult<()> {
-    let started = std::time::Instant::now();
+fn wait_for_client(found: &Found, started: Instant, deadline: &Deadline) -> KindResult<()> {
     let Some(process) = found.process else { return Ok(()) };
     if process.wait_for_end(deadline) {
         return Ok(());

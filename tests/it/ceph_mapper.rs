@@ -20,10 +20,10 @@ use crate::loop_devices::{Elsewhere, sh, soon};
 const SIZE: u64 = 256 << 20;
 
 /// Some tests pause the cluster's daemons: those want it for themselves.
-static CLUSTER: std::sync::RwLock<()> = std::sync::RwLock::new(());
+pub(crate) static CLUSTER: std::sync::RwLock<()> = std::sync::RwLock::new(());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-fn lab() -> PathBuf {
+pub(crate) fn lab() -> PathBuf {
     let lab = std::env::var_os("DOCKER_CEPH_LAB");
     PathBuf::from(lab.expect("these tests need a cluster: run them with `make test T=ceph`"))
 }
@@ -33,7 +33,7 @@ fn conf() -> PathBuf {
 }
 
 /// `rbd` or `ceph` as the administrator.
-fn admin(line: &str) -> String {
+pub(crate) fn admin(line: &str) -> String {
     sh(&format!("CEPH_CONF={} {line}", conf().display()))
 }
 
@@ -128,7 +128,7 @@ impl Drop for Host {
     }
 }
 
-fn system_in(folder: &Path) -> LinuxSystem {
+pub(crate) fn system_in(folder: &Path) -> LinuxSystem {
     let mut settings = LinuxSettings::new(folder.join("state"), conf(), "docker");
     settings.keyring = Some(lab().join("cluster/ceph.client.docker.keyring"));
     settings.helper = PathBuf::from(env!("CARGO_BIN_EXE_docker-ceph"));
@@ -163,10 +163,10 @@ fn kill_rbd_fuse(device: &MappedDevice) {
 }
 
 /// The daemons of the cluster stand still while this lives.
-struct Paused(Vec<String>);
+pub(crate) struct Paused(Vec<String>);
 
 impl Paused {
-    fn now(daemons: &[&str]) -> Self {
+    pub(crate) fn now(daemons: &[&str]) -> Self {
         let pids = daemons.iter().map(|daemon| {
             let file = lab().join("cluster/pids").join(daemon);
             let text = std::fs::read_to_string(&file).expect("the lab's process file");

@@ -12,6 +12,7 @@
 
 mod ceph;
 mod ceph_crash;
+mod ceph_folders;
 mod ceph_mapper;
 mod cli;
 mod engine;

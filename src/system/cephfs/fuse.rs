@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 
 use super::options::Options;
 use super::record::{Folder, Found};
-use super::{KindResult, admin_socket};
+use super::{KindResult, admin_socket, why_not};
 use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::kernel::{Call, Detach};
@@ -82,7 +82,7 @@ impl LinuxSystem {
         }
         let process = self.start_ceph_fuse(folder, request, options, deadline)?;
         if !mounts::wait_for_mount(&request.target, process, deadline)? {
-            return Err(ended(folder));
+            return Err(ended(folder, request));
         }
         // It mounts the cluster's file system first, and only then here.
         let _ = std::fs::remove_file(folder.keyring());
@@ -121,7 +121,9 @@ fn arguments(
     }
     args.extend(["--client_fs".to_owned(), request.fs.clone()]);
     args.extend(["-r".to_owned(), request.path.clone()]);
+    // Its errors go to its log, and not a second time to its standard error.
     args.push(format!("--log-file={}", folder.log().display()));
+    args.push("--err-to-stderr=false".to_owned());
     let socket = folder.admin_socket();
     let fits = socket.as_os_str().len() <= LONGEST_SOCKET;
     let socket = if fits { socket.display().to_string() } else { String::new() };
@@ -145,10 +147,22 @@ fn keyring_of(access: &ClientAccess) -> KindResult<Option<String>> {
     Ok(Some(format!("[client.{id}]\n\tkey = {key}\n")))
 }
 
-fn ended(folder: &Folder) -> SystemErrorKind {
-    let output = folder.log_tail();
+fn ended(folder: &Folder, request: &FolderMountRequest) -> SystemErrorKind {
+    let log = folder.log_tail();
+    let why = errno_in(&log).and_then(|errno| why_not(errno, request));
+    let output = why.map_or_else(|| log.clone(), |why| format!("{why}: {log}"));
     let status = "ended at once".to_owned();
     SystemErrorKind::Command { program: PROGRAM.to_owned(), status, output }
+}
+
+/// The errno that a log gives for the end. A key that is no good is not said by its errno.
+fn errno_in(log: &str) -> Option<i32> {
+    let refused = ["handle_auth_bad_method", "authenticate timed out"];
+    if refused.iter().any(|said| log.contains(said)) {
+        return Some(libc::EACCES);
+    }
+    let after = log.rsplit_once("ceph mount failed with (")?.1;
+    after.split_once(')')?.0.parse().ok()
 }
 
 #[cfg(test)]
@@ -183,7 +197,7 @@ mod tests {
         assert_eq!(
             line,
             "--id v --keyring /run/x/cephfs/v+0/keyring --client_fs cephfs -r /volumes/v \
-             --log-file=/run/x/cephfs/v+0/log --admin-socket=/run/x/cephfs/v+0/asok \
+             --log-file=/run/x/cephfs/v+0/log --err-to-stderr=false --admin-socket=/run/x/cephfs/v+0/asok \
              --client_mount_timeout=19 --client_oc=false --client_reconnect_stale=true \
              --client_die_on_failed_dentry_invalidate=false --client_oc=true \
              -o rw,suid,dev,exec,atime,async"
@@ -191,6 +205,18 @@ mod tests {
         let long = Folder(format!("/run/{}", "x".repeat(100)).into());
         let line = arguments(&long, &request(), &options, limit).join(" ");
         assert!(line.contains("--admin-socket= "), "{line}");
+    }
+
+    #[test]
+    fn an_end_is_explained_by_the_log() {
+        let not_there = "ceph-fuse[2173]: ceph mount failed with (2) No such file or directory";
+        let bad_key = "monclient(hunting): handle_auth_bad_method server allowed_methods [2]";
+        assert_eq!(errno_in(not_there), Some(libc::ENOENT));
+        assert_eq!(errno_in(bad_key), Some(libc::EACCES));
+        assert_eq!(errno_in("fuse failed to start"), None);
+        let why = why_not(libc::ENOENT, &request()).expect("known");
+        assert!(why.contains("no folder /volumes/v in it, or client.v may not"), "{why}");
+        assert_eq!(why_not(libc::ENOMEM, &request()), None);
     }
 
     #[test]

@@ -5,29 +5,30 @@
 //!
 //! Of two options that contradict each other the later one counts, so the driver's own are the last:
 //! `mds_namespace` (which old and new kernels know, `fs` only those since 5.9) and `noshare`,
-//! without which two mounts of a file system would be one client. The volume may say otherwise of
-//! `recover_session`: by default a client that was evicted while the host was cut off starts anew
-//! instead of failing for ever; what it had not written out is lost, and whoever had written it is
-//! told so.
+//! without which two mounts of a file system would be one client.
+//!
+//! **A fenced or evicted client stays so**, as the kernel has it by default: every call fails until
+//! it is mounted anew. An fsync may still succeed though what was written before is lost (seen on
+//! 6.1; the next write fails), so that it must not go on as if nothing had been. With the option
+//! `recover_session=clean` it does: within seconds the kernel starts a new client under the same
+//! mount, with another nonce, and new files can be written beside those that were lost.
 
 use std::path::Path;
 use std::time::Duration;
 
-use super::KindResult;
 use super::options::Options;
 use super::record::Found;
+use super::{KindResult, why_not};
 use crate::deadline::Deadline;
 use crate::system::kernel::{Call, ClientKey, MountCephFs, errno};
 use crate::system::linux::LinuxSystem;
 use crate::system::mapper::has_module;
-use crate::system::{FolderMountRequest, SystemErrorKind, monitors, release};
+use crate::system::{FolderMountRequest, SystemErrorKind, monitors};
 
 /// Where the kernel shows its clients of Ceph.
 const CLIENTS: &str = "/sys/kernel/debug/ceph";
 /// The kernel copies a page of options and cuts off the rest. The least page, less a key.
 const LONGEST: usize = 4096 - 128;
-/// The first kernel that knows `recover_session`.
-const RECOVERS: (u32, u32) = (5, 4);
 /// How long the kernel may take to abort what is under way; it aborts in a moment.
 const ABORT: Duration = Duration::from_secs(5);
 /// Where what cannot be said to the kernel is said.
@@ -49,7 +50,7 @@ fn is_registered() -> bool {
 }
 
 impl LinuxSystem {
-    /// Mounts, and gives the address of the client, where the kernel tells.
+    /// Mounts, and gives the kernel's name of the client (`client4123`), where the kernel tells.
     pub(super) fn mount_by_kernel(
         &self,
         request: &FolderMountRequest,
@@ -63,11 +64,9 @@ impl LinuxSystem {
         {
             modprobe.arg("ceph").run(deadline)?;
         }
-        let mount = mount_of(request, options, release::of_kernel())?;
-        let client: KindResult<Option<String>> =
-            self.kernel().call(&Call::MountCephFs(mount.clone()), deadline);
-        let client = client.map_err(|kind| explained(kind, request, &mount))?;
-        Ok(client.and_then(|client| address_of(Path::new(CLIENTS), &client)))
+        let mount = mount_of(request, options)?;
+        let client = self.kernel().call(&Call::MountCephFs(mount.clone()), deadline);
+        client.map_err(|kind| explained(kind, request, &mount))
     }
 
     /// Makes every call on the mount fail, also of those who have it elsewhere.
@@ -81,20 +80,11 @@ impl LinuxSystem {
 }
 
 /// What the kernel is told.
-fn mount_of(
-    request: &FolderMountRequest,
-    options: Options,
-    kernel: (u32, u32),
-) -> KindResult<MountCephFs> {
+fn mount_of(request: &FolderMountRequest, options: Options) -> KindResult<MountCephFs> {
     let FolderMountRequest { fs, path, access, .. } = request;
-    let mut all: Vec<String> = Vec::new();
-    if kernel >= RECOVERS {
-        all.push("recover_session=clean".to_owned());
-    }
     let modes = access.default_map_options.iter().filter(|it| it.starts_with(monitors::MODE));
-    all.extend(modes.cloned());
-    all.extend(options.of_client);
-    all.extend(["noshare".to_owned(), format!("mds_namespace={fs}")]);
+    let own = ["noshare".to_owned(), format!("mds_namespace={fs}")];
+    let all: Vec<String> = modes.cloned().chain(options.of_client).chain(own).collect();
     monitors::check_option("client", &access.client_id, INSTEAD)?;
     for option in &all {
         monitors::check_option("mount option", option, INSTEAD)?;
@@ -126,13 +116,6 @@ fn explained(
     let name = mount.client.name();
     let why = match number {
         libc::ENODEV => "the kernel has no CephFS; load the module ceph (modprobe ceph)".to_owned(),
-        libc::ENOENT => format!(
-            "there is no file system {}, no folder {} in it, or {name} may not see it",
-            request.fs, request.path
-        ),
-        libc::EACCES | libc::EPERM => {
-            format!("the cluster does not let {name} in; see ceph auth get {name}")
-        }
         libc::EINVAL if mount.client.key.is_none() => {
             format!("most likely the cluster wants the key of {name}, and there is none")
         }
@@ -140,7 +123,14 @@ fn explained(
             "the kernel does not take one of the options {}, or the key of {name}",
             mount.options.join(",")
         ),
-        libc::ETIMEDOUT | libc::EIO | libc::EHOSTUNREACH => format!(
+        // It says so also where the monitors have refused the key.
+        libc::EHOSTUNREACH => format!(
+            "no metadata server of the file system {} answers: there is none of that name, or none \
+             is up, or the cluster does not let {name} in; see ceph fs status and ceph auth get \
+             {name}",
+            request.fs
+        ),
+        libc::ETIMEDOUT | libc::EIO => format!(
             "the kernel got no answer from the cluster by {}; see ceph -s and ceph fs status, and \
              the network to monitors and metadata servers",
             mount.source
@@ -148,14 +138,18 @@ fn explained(
         libc::ESHUTDOWN => "this host's address is on the cluster's blocklist; see ceph osd \
                             blocklist ls"
             .to_owned(),
-        _ => "the kernel cannot mount it".to_owned(),
+        _ => why_not(number, request).unwrap_or_else(|| "the kernel cannot mount it".to_owned()),
     };
     let error = std::io::Error::from_raw_os_error(number);
     SystemErrorKind::Refused(format!("{why} ({error}); dmesg has the kernel's own words"))
 }
 
-/// The address of that client (`client4123`), by what the kernel shows of it:
-/// `instance: client.4123 (3)10.77.0.11:0/318`.
+/// The address that the kernel's client of that name has now.
+pub(super) fn client_address(client: &str) -> Option<String> {
+    address_of(Path::new(CLIENTS), client)
+}
+
+/// By what the kernel shows of it: `instance: client.4123 (3)10.77.0.11:0/318`.
 fn address_of(clients: &Path, client: &str) -> Option<String> {
     let entries = std::fs::read_dir(clients).ok()?.flatten();
     let suffix = format!(".{client}");
@@ -196,21 +190,20 @@ mod tests {
         }
     }
 
-    fn mount(of_client: &[&str], kernel: (u32, u32)) -> KindResult<MountCephFs> {
+    fn mount(of_client: &[&str]) -> KindResult<MountCephFs> {
         let of_client = of_client.iter().map(ToString::to_string).collect();
-        mount_of(&request(), Options { flags: 0, of_client }, kernel)
+        mount_of(&request(), Options { flags: 0, of_client })
     }
 
     #[test]
     fn every_mount_has_a_client_of_its_own_and_the_key_by_its_name() {
-        let new = mount(&["recover_session=no", "rasize=8"], (6, 1)).expect("a mount");
+        let new = mount(&["recover_session=clean", "rasize=8"]).expect("a mount");
         assert_eq!(new.source, "10.77.0.1:6789,[fd00::1]:6789:/volumes/v, 1");
         assert_eq!(
             new.data(Some("key=client.v".to_owned())),
-            "name=v,key=client.v,recover_session=clean,recover_session=no,rasize=8,noshare,\
-             mds_namespace=cephfs"
+            "name=v,key=client.v,recover_session=clean,rasize=8,noshare,mds_namespace=cephfs"
         );
-        let old = mount(&["ms_mode=crc"], (4, 19)).expect("a mount");
+        let old = mount(&["ms_mode=crc"]).expect("a mount");
         assert_eq!(old.source, "10.77.0.1:3300:/volumes/v, 1");
         assert_eq!(old.data(None), "name=v,ms_mode=crc,noshare,mds_namespace=cephfs");
         assert!(!format!("{new:?}").contains("AQCaRidp"));
@@ -219,24 +212,25 @@ mod tests {
     #[test]
     fn what_cannot_be_said_to_the_kernel_is_refused() {
         let said = |kind: KindResult<MountCephFs>| kind.expect_err("refused").to_string();
-        let blank = said(mount(&["a b"], (6, 1)));
+        let blank = said(mount(&["a b"]));
         assert!(blank.contains("the mount option \"a b\""), "{blank}");
-        let long = said(mount(&[&"x".repeat(LONGEST)], (6, 1)));
+        let long = said(mount(&[&"x".repeat(LONGEST)]));
         assert!(long.contains("at most 3968 bytes"), "{long}");
         let fs = FolderMountRequest { fs: "a,b".to_owned(), ..request() };
         let options = Options { flags: 0, of_client: Vec::new() };
-        let fs = said(mount_of(&fs, options, (6, 1)));
+        let fs = said(mount_of(&fs, options));
         assert!(fs.contains("\"mds_namespace=a,b\""), "{fs}");
     }
 
     #[test]
     fn a_failed_mount_says_why_and_what_to_do() {
-        let mount = mount(&["colour=blue"], (6, 1)).expect("a mount");
+        let mount = mount(&["colour=blue"]).expect("a mount");
         for (number, words) in [
             (libc::ENOENT, "no file system cephfs, no folder /volumes/v, 1 in it"),
             (libc::EINVAL, "colour=blue,noshare"),
             (libc::EACCES, "see ceph auth get client.v"),
             (libc::EIO, "by 10.77.0.1:6789"),
+            (libc::EHOSTUNREACH, "system cephfs answers: there is none of that name, or none is"),
             (libc::ENOMEM, "cannot mount it (Cannot allocate memory"),
         ] {
             let source = std::io::Error::from_raw_os_error(number);

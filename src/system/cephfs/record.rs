@@ -36,7 +36,8 @@ pub(crate) struct Recorded {
     pub(super) read_only: bool,
     /// Once it is mounted.
     pub(super) number: Option<DeviceNumber>,
-    pub(super) client_address: Option<String>,
+    /// Its client: as the kernel names it, or by the address that a `ceph-fuse` says.
+    pub(super) instance: Option<String>,
 }
 
 /// The folder of one mount.
@@ -123,16 +124,19 @@ impl Found {
     }
 
     pub(super) fn into_mount(self) -> FolderMount {
-        let Recorded { client, id, fs, path, target, read_only, client_address, .. } =
-            self.recorded;
+        let Recorded { client, id, fs, path, target, read_only, instance, .. } = self.recorded;
+        let client_address = match client {
+            CephFsClient::Kernel => instance.and_then(|name| super::kernel::client_address(&name)),
+            CephFsClient::Fuse => instance,
+        };
         let number = self.number.unwrap_or(DeviceNumber { major: 0, minor: 0 });
         let process = self.process;
         FolderMount { client, id, fs, path, target, number, read_only, client_address, process }
     }
 
-    /// The process and the address of its client, of a `ceph-fuse`.
+    /// Of a `ceph-fuse`: its process, and the address of its client where it is known.
     pub(crate) fn fuse_client(&self) -> Option<(ProcessId, Option<&str>)> {
-        Some((self.process?, self.recorded.client_address.as_deref()))
+        Some((self.process?, self.recorded.instance.as_deref()))
     }
 }
 
@@ -147,7 +151,7 @@ impl LinuxSystem {
             target: request.target.clone(),
             read_only: request.read_only,
             number: None,
-            client_address: None,
+            instance: None,
         }
     }
 
@@ -209,7 +213,8 @@ impl LinuxSystem {
         Err(SystemErrorKind::Refused("it is mounted a thousand times".to_owned()))
     }
 
-    fn sweep(&self) -> KindResult<()> {
+    /// Takes away the folders of which nothing is left.
+    pub(super) fn sweep(&self) -> KindResult<()> {
         let mounted = mounts::own()?;
         for folder in self.state_folders()? {
             let Some(_reserved) = self.reserve(&folder.0) else { continue };
@@ -254,7 +259,7 @@ mod tests {
             target: "/mnt/v".into(),
             read_only: false,
             number: minor.map(|minor| DeviceNumber { major: 0, minor }),
-            client_address: None,
+            instance: None,
         }
     }
 

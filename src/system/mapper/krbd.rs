@@ -15,7 +15,7 @@ use crate::deadline::Deadline;
 use crate::system::command::io;
 use crate::system::kernel::{Call, errno};
 use crate::system::linux::LinuxSystem;
-use crate::system::{DeviceNumber, MapRequest, MappedDevice, System, SystemErrorKind, release};
+use crate::system::{DeviceNumber, MapRequest, MappedDevice, System, SystemErrorKind};
 use crate::volume::{ImageSpec, Location, MapperKind};
 
 /// The kernel's RBD in sysfs.
@@ -41,16 +41,24 @@ const FEATURES: &[(u64, &str, (u32, u32))] = &[
 /// The features that the kernel carries: as the module says, or as its release is known to.
 pub(super) fn features() -> Vec<String> {
     let said = std::fs::read_to_string("/sys/bus/rbd/supported_features").unwrap_or_default();
-    features_of(said.trim(), release::of_kernel())
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    features_of(said.trim(), release.trim())
 }
 
-fn features_of(said: &str, release: (u32, u32)) -> Vec<String> {
+fn features_of(said: &str, release: &str) -> Vec<String> {
     let bits = u64::from_str_radix(said.trim_start_matches("0x"), 16).ok();
+    let release = parse_release(release);
     let carried = FEATURES.iter().filter(|(bit, _, since)| match bits {
         Some(bits) => bits & bit != 0,
         None => release >= *since,
     });
     carried.map(|(_, name, _)| (*name).to_owned()).collect()
+}
+
+fn parse_release(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse());
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next())
 }
 
 /// A device as sysfs shows it.
@@ -234,14 +242,14 @@ mod tests {
                    operations";
         let before_5_1 = "layering striping exclusive-lock data-pool operations";
         let cases = [
-            ("0x1bf", (5, 4), all),
-            ("", (6, 1), all),
-            ("", (5, 0), before_5_1),
-            ("", (4, 9), "layering exclusive-lock"),
-            ("", (0, 0), ""),
+            ("0x1bf", "5.4.0", all),
+            ("", "6.1.0-18-amd64", all),
+            ("", "5.0.21", before_5_1),
+            ("", "4.9.0", "layering exclusive-lock"),
+            ("", "", ""),
         ];
         for (said, release, names) in cases {
-            assert_eq!(features_of(said, release).join(" "), names, "{said} {release:?}");
+            assert_eq!(features_of(said, release).join(" "), names, "{said} {release}");
         }
     }
 }
