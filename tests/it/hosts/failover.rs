@@ -91,9 +91,9 @@ fn a_living_host_is_not_fenced_for_what_others_do_not_see() {
         thread::scope(|scope| {
             let mount = scope.spawn(|| try_mount(other, &volume).0);
             thread::sleep(Duration::from_secs(3));
-            one.network().cluster("pause", "osd");
+            let paused = one.network().pause("osd");
             thread::sleep(2 * FENCE_AFTER);
-            one.network().cluster("resume", "osd");
+            drop(paused);
             let refused = mount.join().expect("no panic").expect_err("the holder lives");
             println!("with the OSD stopped: {refused}");
         });

@@ -91,7 +91,7 @@ fn what_was_in_flight_when_its_host_was_fenced_lands_before_the_first_read_or_ne
             assert!(within(SOON, || other.is_halted()), "it never fences");
             // The mind of the second host is made up. Only now the first one goes on, and writes
             // to an OSD that stands still.
-            one.network().cluster("pause", "osd");
+            let paused = one.network().pause("osd");
             one.thaw();
             one.run(&format!(
                 "setsid dd if=/dev/urandom of={file} bs=64k count=1 oflag=direct conv=notrunc \
@@ -102,7 +102,7 @@ fn what_was_in_flight_when_its_host_was_fenced_lands_before_the_first_read_or_ne
             one.freeze();
             other.go_on();
             assert!(within(SOON, || is_fenced(other, &fenced)), "the monitor takes the entry");
-            one.network().cluster("resume", "osd");
+            drop(paused);
             let mountpoint = mount.join().expect("no panic").expect("taken");
             let file = format!("{mountpoint}/file");
             let sum = other.run(&format!("md5sum < {file}"));
