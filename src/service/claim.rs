@@ -261,6 +261,12 @@ mod tests {
         Some((Notified { answers: vec![answer], silent: Vec::new() }, interval(8)))
     }
 
+    /// One watcher is named as silent, and another one has answered.
+    fn silent_beside_a_living_one() -> Asked {
+        let answer = Answer { client: 2, cookie: 1, message: Vec::new() };
+        Some((Notified { answers: vec![answer], silent: vec![(1, 1)] }, interval(8)))
+    }
+
     /// Looks at seconds, and whether the silence is long (over 10 s) after the last.
     fn after(looks: Vec<(u64, Asked)>) -> bool {
         let (start, watchers) = (Instant::now(), [watcher(OWN)]);
@@ -284,6 +290,10 @@ mod tests {
             // It answered in between, or at last.
             (vec![(0, mute()), (5, answered()), (11, mute())], false),
             (vec![(0, mute()), (11, answered())], false),
+            // Somebody answered in the same reply: the holder may be that one.
+            (vec![(0, mute()), (5, silent_beside_a_living_one()), (11, mute())], false),
+            (vec![(0, mute()), (11, silent_beside_a_living_one())], false),
+            (vec![(0, silent_beside_a_living_one()), (11, silent_beside_a_living_one())], false),
             // Nobody said anything in between: the OSD stood still, or we were cut off.
             (vec![(0, mute()), (5, None), (11, mute())], false),
             (vec![(0, mute()), (11, None)], false),

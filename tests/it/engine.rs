@@ -16,7 +16,7 @@ pub(crate) mod postgres;
 mod raw_calls;
 mod restart_policies;
 mod sharing;
-mod swarm;
+pub(crate) mod swarm;
 mod takeover;
 mod two_engines;
 

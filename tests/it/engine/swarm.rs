@@ -3,6 +3,8 @@
 //!
 //! `one` is the manager, `other` the node that something happens to.
 
+pub(crate) mod service;
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,153 +13,47 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::engine::takeover::{freeze, rbd_fuses};
-use crate::engine::{SOON, VERIFIER, assert_recorded, at_data, record, recorded};
+use crate::engine::{SOON, assert_recorded, at_data, recorded};
 use crate::support::daemon::{run, timed, within, within_by};
-use crate::support::host::{EAGER, Host, IMAGE, on_two};
-
-/// For what Swarm does in some 20 s: it finds a node down, and tries a task again after 5 s.
-const SWARM: Duration = Duration::from_secs(120);
-
-/// The image under a name whose registry refuses at once: a node looks there first, and then takes
-/// its own. By the usual name it would look on the Internet.
-const LOCAL_IMAGE: &str = "127.0.0.1:1/busybox";
-
-/// The recorder for one container after the other: it goes on with the number that it finds. What a
-/// host's death has left of a last line was not acknowledged, and is cut off.
-const HEIR: &str = concat!(
-    "trap 'exit 0' TERM; touch /data/log; i=$(wc -l < /data/log); ",
-    "truncate -s $(head -n $i /data/log | wc -c) /data/log; while true; do ",
-    record!(),
-    "sleep 0.1; done"
-);
+use crate::support::host::{EAGER, Host, on_two};
+use service::{BRIDGE, SWARM, Service, leave, make, set_availability};
 
 /// Writes over one number with the next, each synced and in the same block, which no heir writes: a
 /// late write that lands is not covered up by later ones, as one to the recorder's file would be.
 const COUNTER: &str = "\
     i=1000000; while echo $i 1<> /data/mark && sync /data/mark; do i=$((i + 1)); done";
 
-/// One replica of the recorder, with its volume.
-struct Service<'a> {
-    manager: &'a Host,
-    name: String,
-    volume: String,
-}
-
-impl<'a> Service<'a> {
-    /// Its task starts on the node that is not drained.
-    fn new(manager: &'a Host, volume: &str) -> Self {
-        let name = manager.fresh("service");
-        let mount = format!("type=volume,src={volume},dst=/data,volume-driver=ceph");
-        let words = ["service", "create", "--detach", "--no-resolve-image", "--name", &name];
-        let task = ["--mount", &mount, LOCAL_IMAGE, "sh", "-c", HEIR];
-        manager.docker().ok(&[&words[..], &task].concat());
-        Self { manager, name, volume: volume.to_owned() }
-    }
-
-    /// Its running containers on a host.
-    fn containers(&self, host: &Host) -> Vec<String> {
-        let filter = format!("label=com.docker.swarm.service.name={}", self.name);
-        let text = host.docker().ok(&["ps", "--quiet", "--filter", &filter]);
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// Waits until a container on the host has acknowledged some records more than so many.
-    #[track_caller]
-    fn await_recording(&self, host: &Host, before: u64) -> String {
-        let mut found = None;
-        let on = within(SWARM, || {
-            found = self.containers(host).pop();
-            found.as_ref().is_some_and(|container| recorded(host.docker(), container) > before + 3)
-        });
-        assert!(on, "{found:?} on {} is not beyond {before}:\n{}", host.name(), self.tasks());
-        found.expect("it is recording")
-    }
-
-    fn tasks(&self) -> String {
-        self.manager.docker().ok(&["service", "ps", "--no-trunc", &self.name])
-    }
-
-    /// The errors of its tasks, an attempt to start a line.
-    fn errors(&self) -> String {
-        let words = ["service", "ps", "--no-trunc", "--format", "{{.Error}}", &self.name];
-        self.manager.docker().ok(&words)
-    }
-
-    /// Every acknowledged record was there when the container began, and is whole.
-    #[track_caller]
-    fn assert_inherited(&self, host: &Host, container: &str, acknowledged: u64) {
-        // Any record that it had missed it would have written anew.
-        let said = host.docker().ok(&["logs", container]);
-        let first: u64 = said.lines().next().and_then(|line| line.parse().ok()).unwrap_or_default();
-        assert!(first > acknowledged, "{acknowledged} were acknowledged, it began with {first}");
-        let there = host.docker().exec(container, VERIFIER);
-        assert!(there.parse::<u64>().is_ok_and(|last| last >= first), "{}: {there}", self.volume);
-    }
-
-    /// Removes it, with everything that runs of it.
-    fn remove(self, hosts: [&Host; 2]) {
-        self.manager.docker().ok(&["service", "rm", &self.name]);
-        for host in hosts {
-            assert!(within(SWARM, || self.containers(host).is_empty()), "on {}", host.name());
-            host.assert_released();
-        }
-    }
-}
-
-/// A test in a Swarm of two. Both drivers are active before it is made: a node without the driver
-/// is given no task.
+/// A test in a Swarm of two, with a volume.
 fn in_a_swarm(one: &mut Host, other: &mut Host, test: impl FnOnce(&Host, &mut Host, String)) {
     let bridge = Bridge { was_there: Bridge::is_there() };
     let volume = one.volume(&[]);
-    other.docker().inspect(&volume);
-    for host in [&*one, &*other] {
-        host.docker().ok(&["tag", IMAGE, LOCAL_IMAGE]);
-    }
-    let at = |address: &str| [address.to_owned(), format!("{address}:2377")];
-    let [address, listen] = at("127.0.0.11");
-    let docker = one.docker();
-    docker.ok(&["swarm", "init", "--advertise-addr", &address, "--listen-addr", &listen]);
-    docker.ok(&["swarm", "update", "--dispatcher-heartbeat", "2s"]);
-    let token = docker.ok(&["swarm", "join-token", "--quiet", "worker"]);
-    let [address, own] = at("127.0.0.12");
-    let place = ["--token", &token, "--advertise-addr", &address, "--listen-addr", &own];
-    other.docker().ok(&[&["swarm", "join"], &place[..], &[&listen]].concat());
+    make((one.docker(), "127.0.0.11"), (other.docker(), "127.0.0.12"), &volume);
     test(one, other, volume);
-    for host in [&*other, &*one] {
-        host.docker().ok(&["swarm", "leave", "--force"]);
-        // Swarm leaves it behind. The node that came second may have none.
-        host.docker().run(&["network", "rm", Bridge::NAME]);
-    }
+    leave(other.docker());
+    leave(one.docker());
     let was_there = bridge.was_there;
     drop(bridge);
-    assert!(was_there || !Bridge::is_there(), "{} is left", Bridge::NAME);
+    assert!(was_there || !Bridge::is_there(), "{BRIDGE} is left");
 }
 
-/// Swarm's own bridge. It lies in the network of this machine, where an engine keeps one that it
+/// [`BRIDGE`] lies in the network of this machine, where an engine keeps one that it
 /// has not made, and where a failed test would leave it: its hosts end, and it is not theirs.
 struct Bridge {
     was_there: bool,
 }
 
 impl Bridge {
-    const NAME: &str = "docker_gwbridge";
-
     fn is_there() -> bool {
-        Path::new("/sys/class/net").join(Self::NAME).exists()
+        Path::new("/sys/class/net").join(BRIDGE).exists()
     }
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
         if !self.was_there && Self::is_there() {
-            run(timed(10, "ip").args(["link", "delete", Self::NAME]));
+            run(timed(10, "ip").args(["link", "delete", BRIDGE]));
         }
     }
-}
-
-fn set_availability(manager: &Host, node: &Host, availability: &str) {
-    let id = node.docker().ok(&["info", "--format", "{{.Swarm.NodeID}}"]);
-    manager.docker().ok(&["node", "update", "--availability", availability, &id]);
 }
 
 /// Who holds a volume, as a host sees it: the host's name, and the client's address as the
@@ -198,40 +94,41 @@ fn a_swarm_moves_a_task_with_its_volume_and_never_has_it_written_twice() {
         other.daemon(&flags);
         in_a_swarm(one, other, |one, other, volume| {
             let before = fenced(one);
-            set_availability(one, other, "drain");
-            let service = Service::new(one, &volume);
-            let first = service.await_recording(one, 0);
-            let container = is_moved_by_a_drain(&service, other, &first);
+            set_availability(one.docker(), other.docker(), "drain");
+            let service = Service::new(one.docker(), one.fresh("service"), &volume);
+            let first = service.await_recording(one.docker(), 0);
+            let container = is_moved_by_a_drain(&service, one, other, &first);
             assert_eq!(fenced_since(one, &before), [""; 0], "fenced in a drain");
-            set_availability(one, one, "active");
-            let acknowledged = survives_a_split_brain(&service, other, &container);
+            set_availability(one.docker(), one.docker(), "active");
+            let acknowledged = survives_a_split_brain(&service, one, other, &container);
             assert_eq!(fenced_since(one, &before), [""; 0], "fenced while it lived");
-            service.remove([one, other]);
+            service.remove(&[one.docker(), other.docker()]);
+            one.assert_released();
+            other.assert_released();
             assert_recorded(other.docker(), &volume, acknowledged);
         });
     });
 }
 
 /// The old task's end is waited for: nobody is fenced, and it goes on where it was.
-fn is_moved_by_a_drain(service: &Service<'_>, other: &Host, container: &str) -> String {
-    let one = service.manager;
-    assert_eq!(holder(other, &service.volume)[0], one.name());
+fn is_moved_by_a_drain(service: &Service<'_>, one: &Host, other: &Host, container: &str) -> String {
+    assert_eq!(holder(other, service.volume())[0], one.name());
     let start = Instant::now();
-    set_availability(one, other, "active");
-    set_availability(one, one, "drain");
-    assert!(within(SWARM, || service.containers(one).is_empty()), "{}", service.tasks());
-    let acknowledged = recorded(one.docker(), container);
-    let moved = service.await_recording(other, acknowledged);
+    let (moved, acknowledged) = service.drain(one.docker(), container, other.docker());
     println!("moved by a drain in {:.1} s", start.elapsed().as_secs_f64());
-    service.assert_inherited(other, &moved, acknowledged);
+    service.assert_inherited(other.docker(), &moved, acknowledged);
     moved
 }
 
 /// A node whose engine is dead is down to Swarm, but its container writes on. The last record that
 /// the new task has acknowledged.
-fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &str) -> u64 {
-    let one = service.manager;
-    let held = holder(one, &service.volume);
+fn survives_a_split_brain(
+    service: &Service<'_>,
+    one: &Host,
+    other: &mut Host,
+    container: &str,
+) -> u64 {
+    let held = holder(one, service.volume());
     assert_eq!(held[0], other.name());
     let pid = other.docker().state(container, "State.Pid");
     other.kill_engine();
@@ -243,15 +140,19 @@ fn survives_a_split_brain(service: &Service<'_>, other: &mut Host, container: &s
     println!("refused twice in {:.1} s", start.elapsed().as_secs_f64());
     let before = synced(&pid);
     assert!(within(SWARM, || synced(&pid) > before + 3), "the old task's container stands still");
-    assert_eq!(holder(one, &service.volume), held, "by the same client as before");
+    assert_eq!(holder(one, service.volume()), held, "by the same client as before");
 
     // The engine that comes back kills the container, and knows of no mount.
     let acknowledged = synced(&pid);
     let start = Instant::now();
     other.start_engine(&[]);
-    let moved = service.await_recording(one, acknowledged);
+    let moved = service.await_recording(one.docker(), acknowledged);
     println!("moved in {:.1} s after the engine came back", start.elapsed().as_secs_f64());
-    service.assert_inherited(one, &moved, acknowledged.max(recorded(other.docker(), container)));
+    service.assert_inherited(
+        one.docker(),
+        &moved,
+        acknowledged.max(recorded(other.docker(), container)),
+    );
     recorded(one.docker(), &moved)
 }
 
@@ -263,12 +164,14 @@ fn a_swarm_moves_the_task_of_a_dead_node_with_its_volume() {
         other.daemon(&flags);
         other.announce("volume was taken from this host");
         in_a_swarm(one, other, |one, other, volume| {
-            set_availability(one, one, "drain");
-            let service = Service::new(one, &volume);
-            let container = service.await_recording(other, 0);
-            set_availability(one, one, "active");
-            let (mark, acknowledged) = is_taken_from_a_dead_node(&service, other, &container);
-            service.remove([one, other]);
+            set_availability(one.docker(), one.docker(), "drain");
+            let service = Service::new(one.docker(), one.fresh("service"), &volume);
+            let container = service.await_recording(other.docker(), 0);
+            set_availability(one.docker(), one.docker(), "active");
+            let (mark, acknowledged) = is_taken_from_a_dead_node(&service, one, other, &container);
+            service.remove(&[one.docker(), other.docker()]);
+            one.assert_released();
+            other.assert_released();
             // Mounted anew: what has landed on the disk is seen, whatever was in a cache.
             let there = one.docker().script(at_data!(volume), "cat /data/mark");
             assert_eq!(there, mark, "a write of the dead node has landed");
@@ -282,9 +185,13 @@ fn a_swarm_moves_the_task_of_a_dead_node_with_its_volume() {
 ///
 /// Only the engine is asked about the frozen host's container: who touches a frozen file system,
 /// if only to read, may wait for its journal, and nothing ends that wait.
-fn is_taken_from_a_dead_node(service: &Service<'_>, other: &Host, old: &str) -> (String, u64) {
-    let one = service.manager;
-    let [_, address] = holder(one, &service.volume);
+fn is_taken_from_a_dead_node(
+    service: &Service<'_>,
+    one: &Host,
+    other: &Host,
+    old: &str,
+) -> (String, u64) {
+    let [_, address] = holder(one, service.volume());
     let processes = rbd_fuses(other);
     other.docker().ok(&["exec", "--detach", old, "sh", "-c", COUNTER]);
     let counts = || other.docker().exec(old, "cat /data/mark || true").as_str() > "1000003";
@@ -294,7 +201,7 @@ fn is_taken_from_a_dead_node(service: &Service<'_>, other: &Host, old: &str) -> 
     let acknowledged = recorded(other.docker(), old);
     other.signal_engine(Signal::SIGSTOP);
     let start = Instant::now();
-    let moved = service.await_recording(one, acknowledged);
+    let moved = service.await_recording(one.docker(), acknowledged);
     println!("taken over in {:.1} s", start.elapsed().as_secs_f64());
     assert!(fenced(one).contains(&address), "{address} writes on");
     let mark = one.docker().exec(&moved, "cat /data/mark");
@@ -302,13 +209,13 @@ fn is_taken_from_a_dead_node(service: &Service<'_>, other: &Host, old: &str) -> 
     // Before its engine, which ends the container when Swarm tells it to.
     freeze(other, &processes, false);
     let noticed = within(SOON, || {
-        let reply = other.call("Get", &json!({"Name": service.volume})).expect("an answer");
+        let reply = other.call("Get", &json!({"Name": service.volume()})).expect("an answer");
         reply.json["Volume"]["Status"]["state"] == "broken"
     });
     assert!(noticed, "{} did not notice", other.name());
     other.signal_engine(Signal::SIGCONT);
     other.assert_released();
-    service.await_recording(one, recorded(one.docker(), &moved));
-    service.assert_inherited(one, &moved, acknowledged);
+    service.await_recording(one.docker(), recorded(one.docker(), &moved));
+    service.assert_inherited(one.docker(), &moved, acknowledged);
     (mark, recorded(one.docker(), &moved))
 }

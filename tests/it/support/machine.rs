@@ -104,11 +104,13 @@ impl Machine {
         let mut command: Vec<String> = network.entering().map(str::to_owned).to_vec();
         command.push(binary.to_str().expect("the path is text").to_owned());
         let address = format!("tcp://10.78.0.{}:2375", 10 + number);
+        let agent = Agent { holder: network.holder().to_owned(), number };
         Self {
             docker: Docker::new(command, address, network.folder().join("docker-config")),
-            agent: Agent { holder: network.holder().to_owned(), number },
+            // In a lab that was kept, it may be as the last test has left it.
+            has_power: agent.run(30, "true").is_ok(),
+            agent,
             network: network.clone(),
-            has_power: true,
             flags: Vec::new(),
             runs_daemon: false,
             volumes: Vec::new(),

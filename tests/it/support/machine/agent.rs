@@ -41,7 +41,8 @@ impl Agent {
     /// # Errors
     /// Where the host gives no answer: it is frozen, or without power.
     pub(super) fn run(&self, seconds: u32, script: &str) -> io::Result<Done> {
-        let mut stream = self.connect(SCRIPTS)?;
+        let limit = CONNECT.min(Duration::from_secs(seconds.into()));
+        let mut stream = self.connect(SCRIPTS, limit)?;
         stream.set_read_timeout(Some(Duration::from_secs(u64::from(seconds) + 15)))?;
         stream.write_all(format!("{seconds} {}\n{script}", script.len()).as_bytes())?;
         let mut reader = BufReader::new(stream);
@@ -56,17 +57,17 @@ impl Agent {
 
     /// A connection to the volume daemon.
     pub(super) fn daemon(&self) -> io::Result<TcpStream> {
-        self.connect(DAEMON)
+        self.connect(DAEMON, CONNECT)
     }
 
     /// A socket stays in the network namespace in which it was made; the thread's end gives up
     /// the namespace.
-    fn connect(&self, port: u16) -> io::Result<TcpStream> {
+    fn connect(&self, port: u16, limit: Duration) -> io::Result<TcpStream> {
         let network = File::open(format!("/proc/{}/ns/net", self.holder))?;
         let address = SocketAddr::from(([10, 78, 0, 10 + self.number], port));
         let connect = move || {
             setns(&network, CloneFlags::CLONE_NEWNET)?;
-            TcpStream::connect_timeout(&address, CONNECT)
+            TcpStream::connect_timeout(&address, limit)
         };
         thread::spawn(connect).join().expect("connecting does not panic")
     }

@@ -61,9 +61,17 @@ impl Network {
         assert!(output.status.success(), "hosts {words:?}: {output:?}");
     }
 
+    /// Makes one of the cluster's daemons stand still until the answer is dropped: a test that fails
+    /// meanwhile leaves a cluster for the next one.
+    #[track_caller]
+    pub(crate) fn pause(&self, daemon: &'static str) -> Paused<'_> {
+        self.cluster("pause", daemon);
+        Paused { network: self, daemon }
+    }
+
     /// A verb of `tests/lab/cluster` for one of the cluster's daemons.
     #[track_caller]
-    pub(crate) fn cluster(&self, verb: &str, daemon: &str) {
+    fn cluster(&self, verb: &str, daemon: &str) {
         let (tool, folder) = (lab_tool("cluster"), self.folder.join("cluster"));
         let paths = [&tool, &folder].map(|path| path.to_str().expect("the path is text"));
         self.script(&["enter", paths[0], verb, paths[1], daemon]);
@@ -101,6 +109,20 @@ impl Network {
         let extents: serde_json::Value = serde_json::from_str(&text).expect("rbd prints JSON");
         let extents = extents.as_array().expect("a list of extents");
         extents.iter().filter_map(|extent| extent["length"].as_u64()).sum()
+    }
+}
+
+/// A daemon of the cluster that stands still.
+#[must_use = "it goes on at once"]
+#[derive(Debug)]
+pub(crate) struct Paused<'a> {
+    network: &'a Network,
+    daemon: &'static str,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        self.network.cluster("resume", self.daemon);
     }
 }
 
