@@ -9,11 +9,14 @@
 //! them, over a [`Place`] and an [`Attached`].
 
 mod attached;
+mod cephfs;
 mod error;
+mod fence;
 mod kinds;
 mod rbd;
 
 pub use attached::{Attached, Evidence};
+pub use cephfs::{CephFsBackend, Folder};
 pub use error::BackendError;
 pub use kinds::Kinds;
 pub use rbd::RbdBackend;
@@ -55,12 +58,6 @@ pub trait Fencing<L = Place>: Send + Sync {
     /// Fences exactly the client instances at `addresses`, and returns only when nothing of theirs
     /// can reach `location` any more. An error where that cannot be made sure.
     fn fence(&self, location: &L, addresses: &[String]) -> Result<()>;
-
-    /// The client instances that are fenced.
-    fn fenced(&self) -> Result<Vec<String>>;
-
-    /// Lets a client instance in again, of which nothing is left.
-    fn unfence(&self, address: &str) -> Result<()>;
 }
 
 /// What a new volume will be, after all that can be checked before anything is made.
@@ -68,7 +65,7 @@ pub trait Fencing<L = Place>: Send + Sync {
 pub struct Plan<L = Place> {
     /// Where it will lie.
     pub location: L,
-    /// Its size.
+    /// Its size; 0 where nothing limits it.
     pub size: ByteSize,
     /// It is there already: to be adopted.
     pub adopted: bool,
@@ -88,7 +85,7 @@ pub struct Found<L = Place> {
 pub struct StoredInfo {
     /// What tells it from a later one in the same place.
     pub id: String,
-    /// Its size.
+    /// Its size; 0 where nothing limits it.
     pub size: ByteSize,
     /// The features of an image, as `rbd(8)` writes them.
     pub features: Vec<String>,
@@ -123,7 +120,8 @@ pub trait Provisioning<L = Place>: Send + Sync {
     /// The clients that have it open for writing.
     fn watchers(&self, location: &L) -> Result<Vec<Watcher>>;
 
-    /// Grows the stored thing.
+    /// Gives the stored thing another size. An image only grows; a quota is never set below what is
+    /// used.
     fn resize(&self, location: &L, size: ByteSize) -> Result<()>;
 
     /// Bytes that can still be stored in a pool.
@@ -138,6 +136,8 @@ pub trait Provisioning<L = Place>: Send + Sync {
 pub struct TrashedItem<L = Place> {
     /// Where it lay.
     pub location: L,
+    /// The name that it had.
+    pub name: String,
     /// What tells it from others that lay there.
     pub id: String,
     /// When it was moved to the trash; to whole seconds where the cluster counts so.
@@ -226,6 +226,10 @@ pub trait Attaching<L = Place, A = Attached>: Send + Sync {
     /// Ends the way from the mounted file system to the stored thing, at once and without a flush:
     /// for one that was taken from this host. The file system stays for who holds it, and fails.
     fn cut_off(&self, attached: &A, target: &Path, deadline: &Deadline) -> Result<()>;
+
+    /// Does what is mounted still serve? `false` where no waiting would cure it; an error says
+    /// nothing of it.
+    fn is_alive(&self, attached: &A, deadline: &Deadline) -> Result<bool>;
 
     /// Is nothing left, on this host, of the client with that address?
     fn is_client_gone(&self, address: &str) -> Result<bool>;

@@ -33,6 +33,8 @@ pub struct Settings {
     pub home: Home,
     /// The mapper; `None`: the best that the host has.
     pub mapper: Option<MapperKind>,
+    /// Folders of CephFS are mounted by the daemon's own key, instead of one for each volume.
+    pub cephfs_own_key: bool,
     /// The daemon's socket.
     pub socket: PathBuf,
     /// Where things lie on this host.
@@ -188,6 +190,7 @@ impl Settings {
             ceph: reader.ceph_access(&raw, readable),
             home: reader.home(&raw),
             mapper: reader.read("mapper", &raw.mapper, value::mapper),
+            cephfs_own_key: reader.read("cephfs-key", &raw.cephfs_key, value::cephfs_key),
             socket: reader.read("socket", &raw.socket, value::socket),
             folders: reader.folders(&raw),
             volumes: reader.volume_defaults(&raw),

@@ -4,7 +4,7 @@
 //! of writes is what makes a crash at any point repairable:
 //!
 //! ```text
-//!  create   record `creating` ─▶ image ─▶ describe ─▶ record `ready`
+//!  create   record `creating` ─▶ image or subvolume ─▶ describe ─▶ record `ready`
 //!  remove   record `removing` ─▶ trash or delete ─▶ drop the record
 //!  mount    reference `attaching` ─▶ claim ─▶ map ─▶ claim with address ─▶ probe, mkfs, mount
 //!           ─▶ reference `mounted` ─▶ answer
@@ -30,6 +30,7 @@ mod provision;
 mod reconcile;
 mod references;
 mod release;
+mod share;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
@@ -43,7 +44,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::backend::{BackendError, Kinds, RbdBackend};
+use crate::backend::{BackendError, Kinds};
 use crate::catalog::{Catalog, CatalogError, Entry, Fences};
 use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage, Watch};
 use crate::deadline::Deadline;
@@ -71,6 +72,8 @@ pub struct ServiceSettings {
     pub mount_root: PathBuf,
     /// The mapper to use; `None`: the best that the host has (krbd, else nbd).
     pub mapper: Option<MapperKind>,
+    /// Folders of CephFS are mounted by the daemon's own key, instead of one for each volume.
+    pub cephfs_own_key: bool,
     /// Options for new volumes that give none of their own, checked already.
     pub defaults: Options,
     /// The largest volume that may be asked for.
@@ -145,9 +148,8 @@ impl Service {
         let known = Known::open(&settings.cache_folder, Arc::clone(&catalog))?;
         let references = References::open(&settings.state_folder, &host.boot_id)?;
         let fences = Fences::new(Arc::clone(&cluster), settings.home.clone());
-        let connection = Arc::clone(&cluster);
-        let rbd =
-            RbdBackend::new(cluster, Arc::clone(&system), settings.home.clone(), settings.mapper);
+        let home = settings.home.clone();
+        let backend = Kinds::new(&cluster, &system, home, settings.mapper, settings.cephfs_own_key);
         let rules = OptionRules {
             defaults: settings.defaults.clone(),
             max_size: settings.max_size,
@@ -159,8 +161,8 @@ impl Service {
             host,
             catalog,
             fences,
-            cluster: connection,
-            backend: Kinds::new(system, rbd),
+            cluster,
+            backend,
             known,
             references,
             locks: NameLocks::default(),

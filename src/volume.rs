@@ -4,6 +4,7 @@ mod client;
 mod name;
 mod options;
 mod options_table;
+mod path;
 mod record;
 mod size;
 mod spec;
@@ -11,9 +12,10 @@ mod spec;
 pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
 pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
+pub use path::FolderPath;
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use size::{ByteSize, SizeError};
-pub use spec::{ImageSpec, Location, PathSpec, Place, SpecError, SubvolumeSpec};
+pub use spec::{FolderSpec, ImageSpec, Location, PathSpec, Place, SpecError, SubvolumeSpec};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +35,8 @@ pub enum FsType {
 pub enum VolumeKind {
     /// An RBD image with a file system, for one writing host.
     Rbd,
+    /// A folder of CephFS, for any number of hosts.
+    CephFs,
 }
 
 /// How an image becomes a block device on a host (DESIGN: mappers).
@@ -89,10 +93,22 @@ macro_rules! words {
     };
 }
 
-words!(VolumeKind, "kind of volume", Rbd = "rbd");
+words!(VolumeKind, "kind of volume", Rbd = "rbd", CephFs = "cephfs");
+words!(SharedBy, "access", Many = "shared", One = "single");
 words!(FsType, "file system", Ext4 = "ext4", Xfs = "xfs");
 words!(MapperKind, "mapper", Krbd = "krbd", Nbd = "nbd", Fuse = "fuse");
 words!(CephFsClient, "client of CephFS", Kernel = "kernel", Fuse = "fuse");
+
+/// How many hosts may write a volume of CephFS at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SharedBy {
+    /// Any number.
+    #[serde(rename = "shared")]
+    Many,
+    /// One, as of an image.
+    #[serde(rename = "single")]
+    One,
+}
 
 /// What removing a volume does with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

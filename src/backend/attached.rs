@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Folder;
 use crate::system::{DeviceNumber, MappedDevice, Mount};
-use crate::volume::Place;
+use crate::volume::{MapperKind, Place};
 
 /// Something of a volume that is attached to this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,8 @@ use crate::volume::Place;
 pub enum Attached {
     /// An image that is a block device.
     Device(MappedDevice),
+    /// A folder that is mounted.
+    Folder(Folder),
 }
 
 impl Attached {
@@ -21,6 +24,8 @@ impl Attached {
     pub fn is_of(&self, location: &Place) -> bool {
         match (self, location) {
             (Self::Device(device), Place::Image(image)) => device.image == *image,
+            (Self::Folder(folder), Place::Folder(place)) => folder.place == *place,
+            _ => false,
         }
     }
 
@@ -29,13 +34,22 @@ impl Attached {
     pub fn place(&self) -> Place {
         match self {
             Self::Device(device) => Place::Image(device.image.clone()),
+            Self::Folder(folder) => Place::Folder(folder.place.clone()),
         }
     }
 
     /// Are both the same thing, seen twice?
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self == other
+        match (self, other) {
+            (Self::Folder(one), Self::Folder(other)) => {
+                // A client that was let in again has another address.
+                let what =
+                    |of: &Folder| (of.mount.target.clone(), of.mount.number, of.mount.process);
+                one.place == other.place && what(one) == what(other)
+            }
+            _ => self == other,
+        }
     }
 
     /// The number of the file system's device.
@@ -43,6 +57,7 @@ impl Attached {
     pub fn number(&self) -> DeviceNumber {
         match self {
             Self::Device(device) => device.number,
+            Self::Folder(folder) => folder.mount.number,
         }
     }
 
@@ -51,6 +66,7 @@ impl Attached {
     pub fn means(&self) -> &'static str {
         match self {
             Self::Device(device) => device.mapper.as_str(),
+            Self::Folder(folder) => folder.mount.client.as_str(),
         }
     }
 
@@ -59,6 +75,7 @@ impl Attached {
     pub fn device(&self) -> Option<&Path> {
         match self {
             Self::Device(device) => Some(&device.device),
+            Self::Folder(_) => None,
         }
     }
 
@@ -66,7 +83,8 @@ impl Attached {
     #[must_use]
     pub fn can_discard(&self) -> bool {
         match self {
-            Self::Device(device) => device.mapper != crate::volume::MapperKind::Fuse,
+            Self::Device(device) => device.mapper != MapperKind::Fuse,
+            Self::Folder(_) => false,
         }
     }
 }
@@ -75,6 +93,9 @@ impl std::fmt::Display for Attached {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Device(device) => write!(f, "{} ({})", device.device.display(), device.image),
+            Self::Folder(folder) => {
+                write!(f, "{} ({})", folder.mount.target.display(), folder.place)
+            }
         }
     }
 }

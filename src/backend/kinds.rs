@@ -5,31 +5,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AttachRequest, Attached, Attaching, Attachment, Evidence, Fencing, Found, MountPlan, Plan,
-    Provisioning, RbdBackend, Result, StoredInfo, Trash, TrashedItem,
+    AttachRequest, Attached, Attaching, Attachment, BackendError, CephFsBackend, Evidence, Fencing,
+    Found, MountPlan, Plan, Provisioning, RbdBackend, Result, StoredInfo, Trash, TrashedItem,
+    fence,
 };
-use crate::ceph::{Interval, LockOwner, Notified, PoolUsage, Watcher};
+use crate::ceph::{Cluster, ClusterErrorKind, Interval, LockOwner, Notified, PoolUsage, Watcher};
 use crate::deadline::Deadline;
 use crate::system::{FsUsage, Holder, System};
-use crate::volume::{ByteSize, Place, VolumeKind, VolumeName, VolumeOptions};
+use crate::volume::{ByteSize, Location, MapperKind, Place, VolumeKind, VolumeName, VolumeOptions};
 
 /// The backends of all kinds.
 pub struct Kinds {
+    cluster: Arc<dyn Cluster>,
     system: Arc<dyn System>,
     rbd: RbdBackend,
+    cephfs: CephFsBackend,
 }
 
 impl std::fmt::Debug for Kinds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kinds").field("rbd", &self.rbd).finish_non_exhaustive()
+        f.debug_struct("Kinds")
+            .field("rbd", &self.rbd)
+            .field("cephfs", &self.cephfs)
+            .finish_non_exhaustive()
     }
 }
 
 impl Kinds {
-    /// These backends on that host.
+    /// Backends of all kinds, by what each needs to know.
     #[must_use]
-    pub fn new(system: Arc<dyn System>, rbd: RbdBackend) -> Self {
-        Self { system, rbd }
+    pub fn new(
+        cluster: &Arc<dyn Cluster>,
+        system: &Arc<dyn System>,
+        home: Location,
+        mapper: Option<MapperKind>,
+        own_key: bool,
+    ) -> Self {
+        let (cluster, system) = (|| Arc::clone(cluster), || Arc::clone(system));
+        Self {
+            rbd: RbdBackend::new(cluster(), system(), home, mapper),
+            cephfs: CephFsBackend::new(cluster(), system(), own_key),
+            cluster: cluster(),
+            system: system(),
+        }
     }
 
     /// What is attached and mounted here, by the kernel's evidence.
@@ -39,26 +57,43 @@ impl Kinds {
     pub fn evidence(&self) -> Result<Evidence> {
         Ok(Evidence { attached: self.attached()?, mounts: self.system.mounts()? })
     }
+
+    /// The client instances that are fenced.
+    ///
+    /// # Errors
+    /// Where the cluster does not answer.
+    pub fn fenced(&self) -> Result<Vec<String>> {
+        fence::fenced(&*self.cluster)
+    }
+
+    /// Lets a client instance in again, of which nothing is left.
+    ///
+    /// # Errors
+    /// Where the cluster refuses or does not answer.
+    pub fn unfence(&self, address: &str) -> Result<()> {
+        fence::unfence(&*self.cluster, address)
+    }
 }
 
 /// A call to the backend of the kind that lies there, or is attached so.
 macro_rules! of_kind {
-    ($self:ident.$call:ident($place:expr $(, $argument:expr)*), $image:path) => {
+    ($self:ident.$call:ident($place:expr $(, $argument:expr)*), $image:path, $folder:path) => {
         match $place {
             $image(at) => $self.rbd.$call(at $(, $argument)*),
+            $folder(at) => $self.cephfs.$call(at $(, $argument)*),
         }
     };
 }
 
 macro_rules! at {
     ($self:ident.$call:ident($place:expr $(, $argument:expr)*)) => {
-        of_kind!($self.$call($place $(, $argument)*), Place::Image)
+        of_kind!($self.$call($place $(, $argument)*), Place::Image, Place::Folder)
     };
 }
 
 macro_rules! attached {
     ($self:ident.$call:ident($attached:expr $(, $argument:expr)*)) => {
-        of_kind!($self.$call($attached $(, $argument)*), Attached::Device)
+        of_kind!($self.$call($attached $(, $argument)*), Attached::Device, Attached::Folder)
     };
 }
 
@@ -66,6 +101,7 @@ impl Provisioning for Kinds {
     fn plan(&self, name: &VolumeName, options: &VolumeOptions) -> Result<Plan> {
         match options.kind {
             VolumeKind::Rbd => self.rbd.plan(name, options).map(Plan::of_kind),
+            VolumeKind::CephFs => self.cephfs.plan(name, options).map(Plan::of_kind),
         }
     }
 
@@ -106,30 +142,37 @@ impl Provisioning for Kinds {
     }
 
     fn survey(&self) -> Result<Vec<Found>> {
-        Ok(self.rbd.survey()?.into_iter().map(Found::of_kind).collect())
+        let images = self.rbd.survey()?.into_iter().map(Found::of_kind);
+        let folders = unless_closed(self.cephfs.survey())?.into_iter().map(Found::of_kind);
+        Ok(images.chain(folders).collect())
     }
 }
 
 impl Trash for Kinds {
     fn trash(&self) -> Result<Vec<TrashedItem>> {
-        Ok(self.rbd.trash()?.into_iter().map(TrashedItem::of_kind).collect())
+        let images = self.rbd.trash()?.into_iter().map(TrashedItem::of_kind);
+        let folders = unless_closed(self.cephfs.trash())?.into_iter().map(TrashedItem::of_kind);
+        Ok(images.chain(folders).collect())
     }
 
     fn trash_description(&self, item: &TrashedItem) -> Result<Option<String>> {
         match &item.location {
             Place::Image(image) => self.rbd.trash_description(&item.at(image)),
+            Place::Folder(folder) => self.cephfs.trash_description(&item.at(folder)),
         }
     }
 
     fn restore(&self, item: &TrashedItem, name: &VolumeName) -> Result<Place> {
         match &item.location {
             Place::Image(image) => self.rbd.restore(&item.at(image), name).map(Place::from),
+            Place::Folder(folder) => self.cephfs.restore(&item.at(folder), name).map(Place::from),
         }
     }
 
     fn purge(&self, item: &TrashedItem) -> Result<()> {
         match &item.location {
             Place::Image(image) => self.rbd.purge(&item.at(image)),
+            Place::Folder(folder) => self.cephfs.purge(&item.at(folder)),
         }
     }
 }
@@ -146,14 +189,6 @@ impl Fencing for Kinds {
     fn fence(&self, location: &Place, addresses: &[String]) -> Result<()> {
         at!(self.fence(location, addresses))
     }
-
-    fn fenced(&self) -> Result<Vec<String>> {
-        self.rbd.fenced()
-    }
-
-    fn unfence(&self, address: &str) -> Result<()> {
-        self.rbd.unfence(address)
-    }
 }
 
 impl Attaching for Kinds {
@@ -163,11 +198,17 @@ impl Attaching for Kinds {
                 let attached = self.rbd.attach(&request.at(image), deadline)?;
                 Ok(attached.of_kind(Attached::Device))
             }
+            Place::Folder(folder) => {
+                let attached = self.cephfs.attach(&request.at(folder), deadline)?;
+                Ok(attached.of_kind(Attached::Folder))
+            }
         }
     }
 
     fn attached(&self) -> Result<Vec<Attached>> {
-        Ok(self.rbd.attached()?.into_iter().map(Attached::Device).collect())
+        let devices = self.rbd.attached()?.into_iter().map(Attached::Device);
+        let folders = self.cephfs.attached()?.into_iter().map(Attached::Folder);
+        Ok(devices.chain(folders).collect())
     }
 
     fn mount(&self, attached: &Attached, plan: &MountPlan, deadline: &Deadline) -> Result<()> {
@@ -184,6 +225,10 @@ impl Attaching for Kinds {
 
     fn cut_off(&self, attached: &Attached, target: &Path, deadline: &Deadline) -> Result<()> {
         attached!(self.cut_off(attached, target, deadline))
+    }
+
+    fn is_alive(&self, attached: &Attached, deadline: &Deadline) -> Result<bool> {
+        attached!(self.is_alive(attached, deadline))
     }
 
     fn is_client_gone(&self, address: &str) -> Result<bool> {
@@ -207,6 +252,16 @@ impl Attaching for Kinds {
     }
 }
 
+/// A cluster without CephFS, or a key that does not open it, has no volumes there.
+fn unless_closed<T>(all: Result<Vec<T>>) -> Result<Vec<T>> {
+    match all {
+        Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::Denied => {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
+}
+
 impl<L: Into<Place>> Plan<L> {
     fn of_kind(self) -> Plan {
         Plan { location: self.location.into(), size: self.size, adopted: self.adopted }
@@ -221,15 +276,15 @@ impl<L: Into<Place>> Found<L> {
 
 impl<L: Into<Place>> TrashedItem<L> {
     fn of_kind(self) -> TrashedItem {
-        let Self { location, id, deleted, kept_until } = self;
-        TrashedItem { location: location.into(), id, deleted, kept_until }
+        let Self { location, name, id, deleted, kept_until } = self;
+        TrashedItem { location: location.into(), name, id, deleted, kept_until }
     }
 }
 
 impl TrashedItem {
     fn at<L: Clone>(&self, location: &L) -> TrashedItem<L> {
-        let Self { id, deleted, kept_until, .. } = self.clone();
-        TrashedItem { location: location.clone(), id, deleted, kept_until }
+        let Self { name, id, deleted, kept_until, .. } = self.clone();
+        TrashedItem { location: location.clone(), name, id, deleted, kept_until }
     }
 }
 

@@ -123,6 +123,7 @@ fn service_settings(settings: &Settings) -> ServiceSettings {
         cache_folder: settings.folders.cache.clone(),
         mount_root: settings.folders.mount_root.clone(),
         mapper: settings.mapper,
+        cephfs_own_key: settings.cephfs_own_key,
         defaults: settings.volumes.options.clone(),
         max_size: settings.volumes.max_size,
         bare_size_unit: settings.volumes.compatibility.bare_size_unit(),

@@ -144,7 +144,7 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair_if("Device", status.device.as_ref().map(|device| device.display()));
     table.pair_if("Mapper", status.mapper.as_ref());
     table.pair("Holder", or_dash(status.holder.as_ref().map(table::holder)));
-    table.lines("Readers", status.readers.iter().map(table::holder));
+    table.lines("Shared by", status.sharers.iter().map(table::holder));
     table.lines("Watchers", inspection.watchers.iter().cloned());
     table.lines("Mounts here", status.mounts.iter().cloned());
     table.lines("Warnings", status.warnings.iter().cloned());
@@ -157,7 +157,7 @@ fn who_has(who: &Who) -> String {
     let mut table = Table::of_pairs();
     table.pair("Name", &who.name);
     table.pair("Holder", or_dash(who.holder.as_ref().map(table::holder)));
-    table.lines("Readers", who.readers.iter().map(table::holder));
+    table.lines("Shared by", who.sharers.iter().map(table::holder));
     table.lines("Watchers", who.watchers.iter().cloned());
     table.lines("Mounts here", who.mounts.iter().cloned());
     let processes = who.processes.iter();

@@ -46,6 +46,10 @@ pub struct Raw {
     #[arg(long, env = "DOCKER_CEPH_MAPPER", value_name = "MAPPER", default_value = "auto")]
     pub mapper: Option<String>,
 
+    /// Whose key a folder of CephFS is mounted by: volume (one for each) or daemon
+    #[arg(long, env = "DOCKER_CEPH_CEPHFS_KEY", value_name = "WHOSE", default_value = "volume")]
+    pub cephfs_key: Option<String>,
+
     /// Unix socket of the daemon. A flag of every command, and so defined there.
     #[arg(skip)]
     pub socket: Option<String>,

@@ -58,6 +58,7 @@ fn each_bad_value_is_named_with_its_source_and_what_is_allowed() {
         ("pool", "a/b", "no '/'"),
         ("namespace", "a@b", "'@'"),
         ("mapper", "loop", "auto, krbd, nbd or fuse"),
+        ("cephfs-key", "mine", "volume or daemon"),
         ("socket", &long, "at most 107"),
         ("state-folder", "/", "absolute path"),
         ("state-folder", "/run/../etc", "without \"..\""),

@@ -158,6 +158,15 @@ pub(super) fn mapper(text: &str) -> Result<Option<MapperKind>, String> {
     }
 }
 
+/// Is it the daemon's own?
+pub(super) fn cephfs_key(text: &str) -> Result<bool, String> {
+    match text {
+        "volume" => Ok(false),
+        "daemon" => Ok(true),
+        _ => Err("it is volume or daemon".to_owned()),
+    }
+}
+
 pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
     match text.len() {

@@ -12,8 +12,7 @@ use crate::backend::{BackendError, Plan, Provisioning, Trash, TrashedItem};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    Description, ImageSpec, Options, Place, RECORD_VERSION, Record, RecordState, VolumeKind,
-    VolumeName,
+    Description, ImageSpec, Options, Place, RECORD_VERSION, Record, RecordState, VolumeName,
 };
 
 impl Service {
@@ -41,10 +40,6 @@ impl Service {
         options: Options,
     ) -> std::result::Result<(), Insert> {
         let fail = Insert::Failed;
-        let read_only = options.get("read-only").is_some_and(|value| value == "true");
-        if !read_only {
-            self.refuse_second_volume(verb, &plan.location).map_err(fail)?;
-        }
         let description = self
             .backend
             .description(&plan.location)
@@ -55,7 +50,10 @@ impl Service {
         record.size = plan.size;
         record.id = None;
         record.options.extend(options);
-        if !read_only {
+        if !record.is_shared() {
+            self.refuse_second_volume(verb, &plan.location).map_err(fail)?;
+        }
+        if !record.is_read_only() {
             self.describe(verb, &record).map_err(fail)?;
         }
         self.insert(verb, &record).map(drop)
@@ -66,7 +64,7 @@ impl Service {
         let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
         let other = records.iter().filter(|(name, _)| *name != verb.name).find(|(_, stored)| {
             let record = stored.entry().record;
-            record.location == *place && !record.is_read_only()
+            record.location == *place && !record.is_shared()
         });
         match other {
             None => Ok(()),
@@ -83,7 +81,7 @@ impl Service {
     pub fn trash(&self, deadline: &Deadline) -> Result<Vec<Trashed>> {
         let found = self.trashed("list trash", deadline)?;
         let view = |item: TrashedItem| Trashed {
-            name: item.location.name().to_owned(),
+            name: item.name,
             id: item.id,
             deleted: item.deleted,
             kept_until: item.kept_until,
@@ -275,7 +273,7 @@ fn of_all(op: &'static str, error: &BackendError) -> VolumeError {
 fn foreign(plan: &Plan) -> Record {
     Record {
         version: RECORD_VERSION,
-        kind: VolumeKind::Rbd,
+        kind: plan.location.kind(),
         location: plan.location.clone(),
         size: plan.size,
         options: Options::new(),
@@ -288,7 +286,7 @@ fn foreign(plan: &Plan) -> Record {
         folder: String::new(),
         used: None,
         claim: None,
-        readers: Vec::new(),
+        sharers: Vec::new(),
         other: serde_json::Map::new(),
     }
 }

@@ -56,7 +56,7 @@ impl Service {
 
     fn mount_once(&self, verb: Verb<'_>, id: &MountId) -> Result<Mounted> {
         if let Some(reference) = self.references.get(verb.name) {
-            if self.is_whole(verb, &reference)? {
+            if self.is_whole(verb, &reference)? && self.serves(verb, &reference, &self.fenced()) {
                 // Also one that was on its way down, and was held back by a user.
                 let reference = Reference { phase: Phase::Mounted, ..reference };
                 return self.add_id(verb, reference, id);
@@ -99,6 +99,27 @@ impl Service {
                 .is_some_and(|of| evidence.is_mounted(&of.attached, &reference.target)))
     }
 
+    /// Does what is mounted still serve, as far as can be told? Where the cluster is away, nothing
+    /// can be, and what is there is as good as anything new. An idle client does not know that it
+    /// was fenced; the kernel's begins anew by itself, with another address.
+    pub(super) fn serves(&self, verb: Verb<'_>, reference: &Reference, fenced: &[String]) -> bool {
+        let Some(attachment) = &reference.attachment else { return false };
+        let of_it = |address: &String| fenced.contains(address);
+        if let Some(address) = attachment.address.as_ref().filter(|address| of_it(address))
+            && !self.backend.is_client_gone(address).unwrap_or(false)
+        {
+            return false;
+        }
+        let brief = verb.deadline.at_most(Duration::from_secs(5));
+        match self.backend.is_alive(&attachment.attached, &brief) {
+            Ok(alive) => alive,
+            Err(error) => {
+                tracing::debug!(volume = %verb.name, %error, "whether it serves is not known");
+                true
+            }
+        }
+    }
+
     fn add_id(&self, verb: Verb<'_>, mut reference: Reference, id: &MountId) -> Result<Mounted> {
         let added = reference.ids.insert(id.clone());
         if added {
@@ -115,6 +136,7 @@ impl Service {
             boot_id: self.host.boot_id.clone(),
             location: record.location.clone(),
             read_only: record.is_read_only(),
+            shared: record.is_shared(),
             phase: Phase::Attaching,
             attachment: None,
             target: self.target(verb.name),

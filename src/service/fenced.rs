@@ -24,7 +24,7 @@
 
 use super::references::{Phase, Reference};
 use super::{Service, Verb};
-use crate::backend::{Attaching, Attachment, Fencing, Provisioning};
+use crate::backend::{Attaching, Attachment, Provisioning};
 use crate::catalog::Fence;
 use crate::deadline::Deadline;
 use crate::volume::{Claim, Record};
@@ -48,6 +48,20 @@ impl Service {
                 Err(error) => tracing::debug!(volume = %verb.name, %error, "not checked"),
             }
         }
+    }
+
+    /// The client instances that are fenced, if anything is shared here whose client could be.
+    pub(super) fn fenced(&self) -> Vec<String> {
+        let shares = |reference: &Reference| {
+            reference.shared && reference.attachment.as_ref().is_some_and(|of| of.address.is_some())
+        };
+        if self.known.is_away() || !self.references.all().iter().any(shares) {
+            return Vec::new();
+        }
+        self.backend.fenced().unwrap_or_else(|error| {
+            tracing::debug!(%error, "who is fenced is not known");
+            Vec::new()
+        })
     }
 
     /// Why the volume is not this host's any more, where it is not.
@@ -123,7 +137,7 @@ impl Service {
 
 /// The attachment of a volume that this host writes, or may.
 fn held(reference: &Reference) -> Option<&Attachment> {
-    let writes = !reference.read_only && reference.phase == Phase::Mounted;
+    let writes = !reference.shared && reference.phase == Phase::Mounted;
     reference.attachment.as_ref().filter(|_| writes)
 }
 

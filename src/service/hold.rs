@@ -36,8 +36,8 @@ impl Service {
         let mut silence = Silence::default();
         loop {
             let entry = self.entry(verb)?;
-            let verdict = if reference.read_only {
-                self.judge_reader(verb, &entry.record)?
+            let verdict = if reference.shared {
+                self.judge_sharer(verb, &entry.record)?
             } else {
                 let sight = self.look_at(verb, &entry.record)?;
                 let stood_still = waiting.is_over() && sight.claim == first_seen;
@@ -103,10 +103,10 @@ impl Service {
         fenced.map_err(|error| self.failed(verb, error))
     }
 
-    /// Readers do not exclude each other; a writer excludes them.
-    fn judge_reader(&self, verb: Verb<'_>, record: &Record) -> Result<Verdict> {
+    /// Those that share a volume do not keep each other from it; the writer of an image does.
+    fn judge_sharer(&self, verb: Verb<'_>, record: &Record) -> Result<Verdict> {
         let known = |address: &String| {
-            record.readers.iter().any(|reader| reader.address.as_ref() == Some(address))
+            record.sharers.iter().any(|reader| reader.address.as_ref() == Some(address))
         };
         let watchers = self.watchers(verb, record)?;
         let writers: Vec<String> = watchers
@@ -118,7 +118,7 @@ impl Service {
         let young = |reader: &Claim| {
             Timestamp::now().duration_since(reader.since) < SignedDuration::from_mins(2)
         };
-        let attaching = record.readers.iter().any(|r| r.address.is_none() && young(r));
+        let attaching = record.sharers.iter().any(|r| r.address.is_none() && young(r));
         if writers.is_empty() || attaching {
             return Ok(Verdict::Free);
         }
@@ -133,8 +133,8 @@ impl Service {
     fn take(&self, verb: Verb<'_>, entry: &Entry, reference: &Reference) -> Result<Option<Record>> {
         let claim = self.own_claim(reference, None);
         let mut record = entry.record.clone();
-        if reference.read_only {
-            record.readers.push(claim);
+        if reference.shared {
+            record.sharers.push(claim);
         } else {
             record.claim = Some(claim);
         }
@@ -157,13 +157,13 @@ impl Service {
         let after = self.own_claim(reference, attachment.address.clone());
         let record = self.change(verb, |record| {
             let mut record = record.clone();
-            let ours = record.claim.iter_mut().chain(&mut record.readers);
+            let ours = record.claim.iter_mut().chain(&mut record.sharers);
             for claim in ours.filter(|claim| **claim == before) {
                 *claim = after.clone();
             }
             Some(record)
         })?;
-        if record.claim.iter().chain(&record.readers).any(|claim| *claim == after) {
+        if record.claim.iter().chain(&record.sharers).any(|claim| *claim == after) {
             return Ok(());
         }
         let holder = Held { claim: record.claim, watchers: Vec::new() };
@@ -187,11 +187,11 @@ impl Service {
     ) -> Result<()> {
         let ours = |claim: &Claim| reference.has_made(claim);
         let dropped = self.catalog.update(verb.name, |record| {
-            let held = record.claim.iter().chain(&record.readers).any(ours);
+            let held = record.claim.iter().chain(&record.sharers).any(ours);
             held.then(|| {
                 let mut record = record.clone();
                 record.claim = record.claim.filter(|claim| !ours(claim));
-                record.readers.retain(|claim| !ours(claim));
+                record.sharers.retain(|claim| !ours(claim));
                 record.used = used.or(record.used);
                 record
             })

@@ -66,7 +66,7 @@ impl Service {
             device: None,
             mapper: None,
             holder: None,
-            readers: Vec::new(),
+            sharers: Vec::new(),
             mounts: Vec::new(),
             last_error: None,
             warnings: vec![warning.to_owned()],
@@ -145,7 +145,7 @@ impl Service {
         Ok(Who {
             name: name.clone(),
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
-            readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
+            sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
             watchers: watchers.into_iter().map(|watcher| watcher.address).collect(),
             mounts: ids(reference.as_ref()),
             processes,
@@ -173,7 +173,7 @@ impl Service {
             device: attachment.and_then(|of| of.attached.device()).map(Path::to_owned),
             mapper: attachment.map(|of| of.attached.means().to_owned()),
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
-            readers: record.readers.iter().map(|claim| self.holder(claim)).collect(),
+            sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
             warnings: room_warning(record, &observed.rooms)

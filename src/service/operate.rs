@@ -8,15 +8,17 @@ use crate::backend::{Attaching, Attachment, BackendError, Provisioning};
 use crate::catalog::CatalogError;
 use crate::deadline::Deadline;
 use crate::system::SystemErrorKind;
-use crate::volume::{ByteSize, Record, RecordState, VolumeName};
+use crate::volume::{ByteSize, Record, RecordState, VolumeKind, VolumeName};
 
 impl Service {
-    /// Grows the image, and the file system where it is mounted here. Elsewhere the file system
-    /// grows at the next mount.
+    /// Grows the image, and the file system where it is mounted here; elsewhere the file system
+    /// grows at the next mount. Of a folder of CephFS, sets the quota, which holds at once
+    /// everywhere.
     ///
     /// # Errors
-    /// `InvalidArgument` for a smaller size or one over `max-size`, `InUse` where a kernel has the
-    /// image mapped for writing, and as every verb.
+    /// `InvalidArgument` for an image's smaller size, a quota below what is used, or more than
+    /// `max-size` allows; `InUse` where a kernel has the image mapped for writing; and as every
+    /// verb.
     pub fn resize(
         &self,
         name: &VolumeName,
@@ -28,8 +30,8 @@ impl Service {
         self.await_cluster(verb)?;
         let record = self.ready(verb)?;
         let from = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?.size;
-        self.check_growth(verb, from, size)?;
-        if size > from {
+        self.check_size(verb, &record, from, size)?;
+        if size != from {
             let resized = self.backend.resize(&record.location, size);
             resized.map_err(|error| self.not_resized(verb, error))?;
         }
@@ -68,8 +70,14 @@ impl Service {
         }
     }
 
-    fn check_growth(&self, verb: Verb<'_>, from: ByteSize, to: ByteSize) -> Result<()> {
-        if to < from {
+    fn check_size(
+        &self,
+        verb: Verb<'_>,
+        record: &Record,
+        from: ByteSize,
+        to: ByteSize,
+    ) -> Result<()> {
+        if to < from && record.kind == VolumeKind::Rbd {
             let cause = format!("volume has {from}, and cannot be made smaller ({to})");
             return Err(verb
                 .error(ErrorKind::InvalidArgument, cause)
@@ -93,8 +101,8 @@ impl Service {
         let _guard = self.lock(verb)?;
         match self.references.get(name) {
             Some(reference) if !can_discard(&reference) => Err(verb
-                .error(ErrorKind::InvalidArgument, "the fuse mapper cannot give blocks back")
-                .advise("only krbd and nbd can; see the option mapper")),
+                .error(ErrorKind::InvalidArgument, "what it is mounted by cannot give blocks back")
+                .advise("of images only krbd and nbd can; CephFS frees blocks by itself")),
             Some(reference) if reference.phase == Phase::Mounted && !reference.read_only => self
                 .backend
                 .trim(&reference.location, &reference.target, deadline)

@@ -15,8 +15,8 @@ use crate::catalog::{CatalogError, Entry};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeName, VolumeOptions,
-    Work,
+    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeKind,
+    VolumeName, VolumeOptions, Work,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -27,6 +27,14 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// The folder that containers see of a file system that we made: `lost+found` lies beside it.
 pub(super) const FOLDER: &str = "_data";
+
+/// What containers see of a new volume.
+fn folder_of(kind: VolumeKind) -> &'static str {
+    match kind {
+        VolumeKind::Rbd => FOLDER,
+        VolumeKind::CephFs => "",
+    }
+}
 
 impl Service {
     /// Docker's Create. What is there with the same options is success.
@@ -79,7 +87,16 @@ impl Service {
         typed: &VolumeOptions,
         options: Options,
     ) -> std::result::Result<(), Insert> {
-        match self.backend.plan(verb.name, typed) {
+        let plan = match &typed.path {
+            Some(FolderPath::Within { volume, folder }) => {
+                return match self.plan_within(verb, volume, folder) {
+                    Ok(plan) => self.insert_adopted(verb, &plan, options),
+                    Err(error) => Err(Insert::Failed(error)),
+                };
+            }
+            _ => self.backend.plan(verb.name, typed),
+        };
+        match plan {
             Ok(plan) if plan.adopted => self.insert_adopted(verb, &plan, options),
             Ok(plan) => self.insert_new(verb, plan, options),
             // What is in the way may be what another host has just made of this very name.
@@ -96,9 +113,10 @@ impl Service {
         plan: Plan,
         options: Options,
     ) -> std::result::Result<(), Insert> {
+        let kind = plan.location.kind();
         let record = Record {
             version: RECORD_VERSION,
-            kind: plan.location.kind(),
+            kind,
             location: plan.location,
             size: plan.size,
             options,
@@ -106,12 +124,12 @@ impl Service {
             work: Some(self.work()),
             created: Timestamp::now(),
             id: None,
-            formatted: false,
+            formatted: kind == VolumeKind::CephFs,
             adopted: false,
-            folder: FOLDER.to_owned(),
+            folder: folder_of(kind).to_owned(),
             used: None,
             claim: None,
-            readers: Vec::new(),
+            sharers: Vec::new(),
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -243,9 +261,10 @@ impl Service {
             RecordState::Ready => {}
         }
         self.refuse_protected(verb, &entry.record)?;
+        self.refuse_with_folders(verb, &entry.record)?;
         self.let_go(verb)?;
         // Letting go has changed the record.
-        let entry = self.entry(verb)?;
+        let entry = self.without_gone_sharers(verb, self.entry(verb)?)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
         self.refuse_claimed(verb, &entry.record, policy)?;
         if policy == RemovePolicy::Keep {
@@ -257,7 +276,7 @@ impl Service {
     /// To forget a reader of an image is nothing to the image's writer. Where nobody claims the
     /// volume, the cluster refuses by itself to take an image from somebody who has it open.
     fn refuse_claimed(&self, verb: Verb<'_>, record: &Record, policy: RemovePolicy) -> Result<()> {
-        let claimed = record.claim.is_some() || !record.readers.is_empty();
+        let claimed = record.claim.is_some() || !record.sharers.is_empty();
         let forget = policy == RemovePolicy::Keep;
         if claimed || (forget && !record.is_read_only()) {
             return self.refuse_used(verb, record);
@@ -345,7 +364,7 @@ impl Service {
 
     /// Did the image never hold a byte? What a failed create leaves would only clutter the trash.
     fn is_untouched(&self, record: &Record) -> bool {
-        !record.formatted
+        (record.kind == VolumeKind::CephFs || !record.formatted)
             && !record.adopted
             && self.backend.stored(&record.location).is_ok_and(|stored| stored.bytes() == 0)
     }
@@ -396,8 +415,8 @@ impl Service {
             }
             Err(error) => return Err(self.failed(verb, error)),
         };
-        if let Some(reader) = record.readers.first() {
-            let cause = format!("volume is in use, read-only, on host {}", reader.host);
+        if let Some(reader) = record.sharers.first() {
+            let cause = format!("volume is in use on host {}", reader.host);
             return Err(verb.error(ErrorKind::InUse, cause).advise("stop its containers first"));
         }
         if watchers.is_empty() {
@@ -417,6 +436,7 @@ impl Service {
             "type" => value == record.kind.as_str(),
             "image" => *value == record.location.to_string(),
             "size" if *value == format!("{}B", record.size.bytes()) => true,
+            "fs" => Some(value.as_str()) == record.location.fs(),
             "pool" => Some(value.as_str()) == record.location.pool(),
             "namespace" => Some(value.as_str()) == record.location.namespace(),
             _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
@@ -453,6 +473,9 @@ fn is_default(name: &str, value: &str) -> bool {
             | ("on-remove", "trash")
             | ("trash-expiry", "604800s")
             | ("size", "10737418240B")
+            | ("access", "shared")
+            | ("group", "docker")
+            | ("isolated", "true")
     )
 }
 

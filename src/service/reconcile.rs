@@ -33,6 +33,12 @@ enum Action {
     TakeDown,
 }
 
+/// What is seen of this host and the cluster in one look around.
+struct Seen {
+    evidence: Evidence,
+    fenced: Vec<String>,
+}
+
 /// What was observed of a reference.
 #[derive(Debug, Clone, Copy)]
 struct Observation {
@@ -65,11 +71,12 @@ impl Service {
         self.known.probe();
         match self.backend.evidence() {
             Ok(evidence) => {
+                let seen = Seen { evidence, fenced: self.fenced() };
                 for reference in self.references.all() {
-                    self.reconcile_reference(&reference.name, &evidence, deadline);
+                    self.reconcile_reference(&reference.name, &seen, deadline);
                 }
-                for attached in &evidence.attached {
-                    self.collect(attached, &evidence, deadline);
+                for attached in &seen.evidence.attached {
+                    self.collect(attached, &seen.evidence, deadline);
                 }
             }
             Err(error) => tracing::warn!(%error, "this host's mounts cannot be read"),
@@ -83,19 +90,19 @@ impl Service {
         self.keep_known();
     }
 
-    fn reconcile_reference(&self, name: &VolumeName, evidence: &Evidence, deadline: &Deadline) {
+    fn reconcile_reference(&self, name: &VolumeName, seen: &Seen, deadline: &Deadline) {
         let Some(_guard) = self.locks.try_lock(name) else { return };
         let Some(reference) = self.references.get(name) else { return };
         let verb = Verb::new("reconcile", name, deadline);
-        let seen = match self.observe(verb, &reference, evidence) {
-            Ok(seen) => seen,
+        let observed = match self.observe(verb, &reference, &seen.evidence) {
+            Ok(observed) => observed,
             Err(error) => return tracing::warn!(volume = %name, %error, "volume not looked at"),
         };
-        match decide(seen, self.settings.reference_grace) {
-            Action::Keep => self.refresh_usage(&reference, deadline),
-            Action::Report => self.report_broken(&reference),
+        match decide(observed, self.settings.reference_grace) {
+            Action::Keep => self.look_after(verb, &reference, &seen.fenced),
+            Action::Report => self.report(&reference, "what carries it is gone from under them"),
             Action::TakeDown => {
-                tracing::info!(volume = %name, ?seen, "taking down what nobody uses");
+                tracing::info!(volume = %name, ?observed, "taking down what nobody uses");
                 if let Err(error) = self.take_down(verb, reference) {
                     tracing::warn!(volume = %name, %error, "not taken down; tried again later");
                     self.observed().errors.insert(name.clone(), error.to_string());
@@ -130,16 +137,30 @@ impl Service {
         Ok(Observation { phase, whole, held, ids, unbacked })
     }
 
-    fn report_broken(&self, reference: &Reference) {
+    /// Says that containers have a volume that does not serve them.
+    fn report(&self, reference: &Reference, why: &str) {
         let name = &reference.name;
-        let text = "its block device is gone from under its containers; restart them".to_owned();
+        let text = format!("{why}; restart its containers");
         let mut observed = self.observed();
         let known = observed.broken.contains_key(name);
         observed.broken.entry(name.clone()).or_insert(text);
         drop(observed);
         if !known {
-            tracing::error!(volume = %name, "volume is broken: its device is gone, and it is in use");
+            tracing::error!(volume = %name, why, "volume is broken, and it is in use");
         }
+    }
+
+    /// What is mounted and in use: does it serve, and how much does it hold?
+    fn look_after(&self, verb: Verb<'_>, reference: &Reference, fenced: &[String]) {
+        if !self.serves(verb, reference, fenced) {
+            return self
+                .report(reference, "its mount is stale: the cluster has dropped its client");
+        }
+        let served_again = reference.shared && self.observed().broken.remove(verb.name).is_some();
+        if served_again {
+            tracing::info!(volume = %verb.name, "its mount serves again");
+        }
+        self.refresh_usage(reference, verb.deadline);
     }
 
     fn refresh_usage(&self, reference: &Reference, deadline: &Deadline) {

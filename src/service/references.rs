@@ -57,6 +57,8 @@ pub(super) struct Reference {
     pub(super) location: Place,
     /// Attached for reading only.
     pub(super) read_only: bool,
+    /// Attached without keeping others from it.
+    pub(super) shared: bool,
     /// Where it is in its life.
     pub(super) phase: Phase,
     /// What of it is attached, once something is.
@@ -175,6 +177,7 @@ mod tests {
             boot_id: boot_id.to_owned(),
             location: Place::Image("rbd/docker/a".parse().expect("a spec")),
             read_only: false,
+            shared: false,
             phase: Phase::Mounted,
             attachment: None,
             target: PathBuf::from("/mnt/a"),

@@ -50,7 +50,7 @@ pub struct Status {
     pub holder: Option<HolderView>,
     /// Hosts that have it attached read-only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub readers: Vec<HolderView>,
+    pub sharers: Vec<HolderView>,
     /// The mount IDs on this host.
     pub mounts: Vec<String>,
     /// The last error of this volume on this host, until it works again.
@@ -186,7 +186,7 @@ pub struct Who {
     /// The host that has claimed it for writing.
     pub holder: Option<HolderView>,
     /// The hosts that have it read-only.
-    pub readers: Vec<HolderView>,
+    pub sharers: Vec<HolderView>,
     /// The clients that have the image open for writing.
     pub watchers: Vec<String>,
     /// The mount IDs on this host.

@@ -13,7 +13,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 use super::options_table::{OPTIONS, OptionDef, find};
-use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy, SizeError, VolumeKind};
+use super::{
+    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SizeError,
+    VolumeKind,
+};
 
 /// Options by their names.
 pub type Options = BTreeMap<String, String>;
@@ -64,8 +67,8 @@ pub struct OptionRules {
 pub struct VolumeOptions {
     /// Of which kind it is.
     pub kind: VolumeKind,
-    /// The size of the image.
-    pub size: ByteSize,
+    /// The size of the image, or the quota of the folder.
+    pub size: Option<ByteSize>,
     /// The pool, where it is not the home pool.
     pub pool: Option<String>,
     /// The RADOS namespace, where it is not the home namespace.
@@ -74,6 +77,16 @@ pub struct VolumeOptions {
     pub data_pool: Option<String>,
     /// The image that the volume is to be made of, instead of a new one.
     pub image: Option<ImageSpec>,
+    /// The file system, where there are several.
+    pub fs: Option<String>,
+    /// The subvolume group.
+    pub group: Option<String>,
+    /// The folder's data has a RADOS namespace of its own.
+    pub isolated: bool,
+    /// The folder that the volume is to be made of, instead of a new one.
+    pub path: Option<FolderPath>,
+    /// The client of CephFS; `None`: the best that the host has.
+    pub client: Option<CephFsClient>,
     /// Image features; empty: the cluster's default.
     pub features: Vec<String>,
     /// The size of the image's objects.
@@ -134,20 +147,25 @@ impl OptionRules {
     /// As [`OptionRules::canonical`], and where options do not go together.
     pub fn for_new_volume(&self, given: &Options) -> Result<Options, OptionError> {
         let mut options = self.canonical(given)?;
-        if options.contains_key("image") {
-            refuse_with_image(&options)?;
+        let kind = self.kind_of(&options)?;
+        refuse_of_other_kinds(&options, kind)?;
+        let adopted = ["image", "path"].into_iter().find(|name| options.contains_key(*name));
+        if let Some(adopted) = adopted {
+            refuse_with_adopted(&options, adopted)?;
         } else if options.get("read-only").is_some_and(|value| value == "true") {
             return Err(OptionError::Conflict(
-                "a new volume cannot be read-only: nothing could ever be written to it; name an \
-                 image that has data with image=pool/namespace/image, or leave read-only out"
+                "a new volume cannot be read-only: nothing could ever be written to it; name \
+                 what has data with image=pool/namespace/image or path=, or leave read-only out"
                     .to_owned(),
             ));
         }
-        let adopting = options.contains_key("image");
+        let adopting = adopted.is_some();
         for (name, value) in &self.defaults {
-            // What is to become of another's image is never a matter of defaults.
-            let for_adopted = name != "on-remove" && !find(name).is_some_and(|def| def.only_new);
-            if !adopting || for_adopted {
+            let def = find(name);
+            // What is to become of another's data is never a matter of defaults.
+            let for_adopted = name != "on-remove" && !def.is_some_and(|def| def.only_new);
+            let of_kind = def.is_none_or(|def| def.kind.is_none_or(|of| of == kind));
+            if of_kind && (!adopting || for_adopted) {
                 options.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
@@ -189,35 +207,66 @@ impl OptionRules {
     }
 
     fn check(&self, options: &VolumeOptions, adopting: bool) -> Result<(), OptionError> {
-        let size = |reason: String| OptionError::Value {
+        let refused = |size: ByteSize, reason: String| OptionError::Value {
             name: "size",
-            value: options.size.to_string(),
+            value: size.to_string(),
             reason,
         };
-        if !adopting && options.size < SMALLEST {
-            return Err(size(format!("the smallest volume has {SMALLEST}")));
-        }
-        match self.max_size {
-            Some(max) if !adopting && options.size > max => {
-                Err(size(format!("at most {max} is allowed by the setting max-size")))
+        match (options.new_size(), self.max_size) {
+            _ if adopting => {}
+            (Some(size), _) if size < SMALLEST => {
+                return Err(refused(size, format!("the smallest volume has {SMALLEST}")));
             }
-            _ => check_layout(options),
+            (Some(size), Some(max)) if size > max => {
+                let reason = format!("at most {max} is allowed by the setting max-size");
+                return Err(refused(size, reason));
+            }
+            (None, Some(max)) => {
+                return Err(OptionError::Conflict(format!(
+                    "a volume without a quota is refused by the setting max-size: give size= of at \
+                     most {max}"
+                )));
+            }
+            _ => {}
         }
+        check_layout(options)
+    }
+
+    /// The kind that is asked for, by the options or the defaults.
+    fn kind_of(&self, options: &Options) -> Result<VolumeKind, OptionError> {
+        let asked = options.get("type").or_else(|| self.defaults.get("type"));
+        let refused = |reason| OptionError::Conflict(reason);
+        asked.map_or(Ok(VolumeKind::Rbd), |kind| kind.parse().map_err(refused))
     }
 }
 
-/// An adopted image is as it is: what would shape a new one is a misunderstanding.
-fn refuse_with_image(options: &Options) -> Result<(), OptionError> {
+/// An option that would mean nothing is a misunderstanding.
+fn refuse_of_other_kinds(options: &Options, kind: VolumeKind) -> Result<(), OptionError> {
+    let of_other =
+        |def: &&OptionDef| def.kind.is_some_and(|of| of != kind) && options.contains_key(def.name);
+    match OPTIONS.iter().find(of_other) {
+        Some(OptionDef { name, kind: Some(of), .. }) => Err(OptionError::Conflict(format!(
+            "option {name} is for volumes of type={of}, and this one is of type={kind}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What is adopted is as it is: what would shape a new one is a misunderstanding.
+fn refuse_with_adopted(options: &Options, adopted: &str) -> Result<(), OptionError> {
+    // A folder of another volume is made if it is missing, and then belongs to somebody.
+    let made = options.get("path").is_some_and(|path| !path.starts_with('/'));
+    let owns = |name: &str| made && matches!(name, "uid" | "gid" | "mode");
     let shaping: Vec<&str> = OPTIONS
         .iter()
-        .filter(|def| def.only_new && options.contains_key(def.name))
+        .filter(|def| def.only_new && options.contains_key(def.name) && !owns(def.name))
         .map(|def| def.name)
         .collect();
     if shaping.is_empty() {
         return Ok(());
     }
     Err(OptionError::Conflict(format!(
-        "image= makes a volume of an image as it is, and does not go together with {}",
+        "{adopted}= makes a volume of what is there as it is, and does not go together with {}",
         shaping.join(", ")
     )))
 }
@@ -242,6 +291,15 @@ fn object_size_of_order(text: &str) -> Result<String, String> {
 }
 
 impl VolumeOptions {
+    /// The size that a new volume gets; `None`: no quota.
+    #[must_use]
+    pub fn new_size(&self) -> Option<ByteSize> {
+        match self.kind {
+            VolumeKind::Rbd => Some(self.size.unwrap_or(ByteSize::gib(10))),
+            VolumeKind::CephFs => self.size,
+        }
+    }
+
     /// Types canonical options. Options of a newer version are passed over.
     ///
     /// # Errors
@@ -259,11 +317,16 @@ impl VolumeOptions {
         };
         Ok(Self {
             kind: words.typed("type")?.unwrap_or(VolumeKind::Rbd),
-            size: words.typed::<Bytes>("size")?.map_or(ByteSize::gib(10), |bytes| bytes.0),
+            size: words.typed::<Bytes>("size")?.map(|bytes| bytes.0),
             pool: words.text("pool"),
             namespace: words.text("namespace"),
             data_pool: words.text("data-pool"),
             image: words.typed("image")?,
+            fs: words.text("fs"),
+            group: words.text("group"),
+            isolated: words.0.get("isolated").is_none_or(|value| value != "false"),
+            path: words.typed("path")?,
+            client: words.typed("client")?,
             features: words.list("features", ','),
             object_size: words.typed::<Bytes>("object-size")?.map(|bytes| bytes.0),
             stripes,
@@ -363,7 +426,7 @@ mod tests {
     #[test]
     fn a_volume_without_options_is_ext4_of_10_gib_that_goes_to_the_trash() {
         let options = new_volume(&[]).expect("defaults");
-        assert_eq!(options.size, ByteSize::gib(10));
+        assert_eq!(options.new_size(), Some(ByteSize::gib(10)));
         assert_eq!(options.fs_type, FsType::Ext4);
         assert_eq!(options.on_remove, RemovePolicy::Trash);
         assert_eq!(options.trash_expiry, Duration::from_secs(7 * 24 * 3600));
@@ -411,6 +474,13 @@ mod tests {
             (&[("map-options", "queue_depth=8,share")], &["share", "driver"]),
             (&[("map-options", "secret=AQ==")], &["secret is the driver's"]),
             (&[("trash-expiry", "soon")], &["soon", "7d"]),
+            (&[("type", "nfs")], &["nfs", "rbd, cephfs"]),
+            (&[("path", "/a")], &["path", "type=cephfs"]),
+            (&[("type", "cephfs"), ("fs-type", "xfs")], &["fs-type", "type=rbd"]),
+            (&[("type", "cephfs")], &["quota", "100 GiB"]),
+            (&[("type", "cephfs"), ("path", "/a/../b")], &["..", "VOLUME/folder"]),
+            (&[("type", "cephfs"), ("path", "/a"), ("size", "1G")], &["path=", "size"]),
+            (&[("type", "cephfs"), ("size", "1G"), ("access", "all")], &["shared, single"]),
             (&[("help", "")], &["size", "mkfs-options", "also:"]),
         ] {
             let error = new_volume(pairs).expect_err(&format!("{pairs:?} is refused")).to_string();

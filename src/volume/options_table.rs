@@ -2,7 +2,10 @@
 
 use jiff::SignedDuration;
 
-use super::{ByteSize, FsType, ImageSpec, MapperKind, RemovePolicy, VolumeKind};
+use super::{
+    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SharedBy,
+    VolumeKind,
+};
 
 /// One option.
 #[derive(Debug)]
@@ -15,8 +18,10 @@ pub(super) struct OptionDef {
     pub(super) value: &'static str,
     /// What it does, with its default.
     pub(super) help: &'static str,
-    /// It shapes a new image, and so cannot be said of one that is adopted.
+    /// It shapes a new volume, and so cannot be said of what is adopted.
     pub(super) only_new: bool,
+    /// The kind of volume that it is for; `None`: all.
+    pub(super) kind: Option<VolumeKind>,
     /// Checks a value and writes it canonically; the error says what is allowed.
     pub(super) read: fn(&str) -> Result<String, String>,
 }
@@ -26,7 +31,8 @@ pub(super) fn find(name: &str) -> Option<&'static OptionDef> {
 }
 
 macro_rules! options {
-    ($($name:literal $aliases:expr, $value:literal, $only_new:expr, $read:expr, $help:literal;)+) => {
+    ($($kind:ident $name:literal $aliases:expr, $value:literal, $only_new:expr, $read:expr,
+       $help:literal;)+) => {
         /// Every option, in the order in which they are listed to people.
         pub(super) const OPTIONS: &[OptionDef] = &[$(OptionDef {
             name: $name,
@@ -34,6 +40,7 @@ macro_rules! options {
             value: $value,
             help: $help,
             only_new: $only_new,
+            kind: $kind,
             read: $read,
         }),+];
     };
@@ -42,38 +49,54 @@ macro_rules! options {
 const NEW: bool = true;
 const ANY: bool = false;
 
+const BOTH: Option<VolumeKind> = None;
+const RBD: Option<VolumeKind> = Some(VolumeKind::Rbd);
+const CEPHFS: Option<VolumeKind> = Some(VolumeKind::CephFs);
+
 options! {
-    "type" ["kind"], "rbd", ANY, word::<VolumeKind>, "kind of volume (rbd)";
-    "size" [], "10G", NEW, size, "size of the image, thin (10G)";
-    "fs-type" ["fstype", "fsType", "filesystem", "fileSystemType"], "ext4|xfs", NEW, word::<FsType>,
-        "file system, made at the first mount (ext4)";
-    "pool" [], "NAME", NEW, plain, "pool of the image (the home pool)";
-    "namespace" [], "NAME", NEW, plain, "RADOS namespace of the image (the home namespace)";
-    "data-pool" ["dataPool"], "NAME", NEW, plain, "pool for the data, may be erasure-coded";
-    "features" ["image-features", "imageFeatures"], "layering,…", NEW, features,
+    BOTH "type" ["kind"], "rbd|cephfs", ANY, word::<VolumeKind>,
+        "an image for one writing host, or a shared folder (rbd)";
+    BOTH "size" [], "10G", NEW, size, "size of an image, thin (10G); quota of a folder (none)";
+    RBD "fs-type" ["fstype", "fsType", "filesystem", "fileSystemType"], "ext4|xfs", NEW,
+        word::<FsType>, "file system, made at the first mount (ext4)";
+    RBD "pool" [], "NAME", NEW, plain, "pool of the image (the home pool)";
+    RBD "namespace" [], "NAME", NEW, plain, "RADOS namespace of the image (the home namespace)";
+    BOTH "data-pool" ["dataPool"], "NAME", NEW, plain, "pool for the data, may be erasure-coded";
+    RBD "features" ["image-features", "imageFeatures"], "layering,…", NEW, features,
         "image features (what the mapper carries)";
-    "object-size" ["objectSize", "order"], "4M", NEW, object_size, "size of the image's objects";
-    "stripe-unit" ["stripeUnit"], "64K", NEW, size, "stripe unit, with stripe-count";
-    "stripe-count" ["stripeCount"], "4", NEW, positive, "objects in a stripe, with stripe-unit";
-    "mkfs-options" ["mkfsOptions", "mkfs_options"], "'-m 1 …'", NEW, mkfs_options,
+    RBD "object-size" ["objectSize", "order"], "4M", NEW, object_size, "size of the image's objects";
+    RBD "stripe-unit" ["stripeUnit"], "64K", NEW, size, "stripe unit, with stripe-count";
+    RBD "stripe-count" ["stripeCount"], "4", NEW, positive, "objects in a stripe, with stripe-unit";
+    RBD "mkfs-options" ["mkfsOptions", "mkfs_options"], "'-m 1 …'", NEW, mkfs_options,
         "more arguments for mkfs, separated by spaces";
-    "uid" [], "999", NEW, number, "owner of the volume's root folder (0)";
-    "gid" [], "999", NEW, number, "group of the volume's root folder (0)";
-    "mode" ["fsMode", "unixPermissions"], "0750", NEW, mode,
+    BOTH "uid" [], "999", NEW, number, "owner of the volume's root folder (0)";
+    BOTH "gid" [], "999", NEW, number, "group of the volume's root folder (0)";
+    BOTH "mode" ["fsMode", "unixPermissions"], "0750", NEW, mode,
         "permissions of the volume's root folder (0755)";
-    "image" [], "pool/ns/image", ANY, image, "adopt this image as it is, instead of a new one";
-    "mount-options" ["mountOptions", "mount_opts"], "noatime,…", ANY, list, "mount options";
-    "map-options" ["mapOptions"], "queue_depth=64,…", ANY, map_options,
+    RBD "image" [], "pool/ns/image", ANY, image, "adopt this image as it is, instead of a new one";
+    CEPHFS "fs" ["fsName", "fs-name"], "NAME", ANY, plain, "file system (the only one)";
+    CEPHFS "group" ["subvolumeGroup"], "NAME", NEW, plain, "subvolume group (docker)";
+    CEPHFS "isolated" ["namespace-isolated"], "true|false", NEW, flag,
+        "a RADOS namespace of its own, which keeps other volumes' keys from its data (true)";
+    CEPHFS "path" ["rootPath"], "/a/folder|VOLUME/folder", ANY, path,
+        "adopt this folder as it is, instead of a new one";
+    CEPHFS "access" [], "shared|single", ANY, word::<SharedBy>,
+        "how many hosts may write at once (shared)";
+    CEPHFS "client" [], "kernel|fuse", ANY, word::<CephFsClient>,
+        "how the folder is mounted (the kernel's client, where it has one)";
+    BOTH "mount-options" ["mountOptions", "mount_opts"], "noatime,…", ANY, list, "mount options";
+    RBD "map-options" ["mapOptions"], "queue_depth=64,…", ANY, map_options,
         "options for krbd or rbd-nbd, as rbd device map -o takes them";
-    "mapper" ["mounter"], "krbd|nbd|fuse", ANY, word::<MapperKind>,
+    RBD "mapper" ["mounter"], "krbd|nbd|fuse", ANY, word::<MapperKind>,
         "how the image becomes a device (the daemon's setting)";
-    "read-only" ["readonly"], "true|false", ANY, flag, "never written; any number of hosts (false)";
-    "discard" [], "true|false", ANY, flag,
+    BOTH "read-only" ["readonly"], "true|false", ANY, flag,
+        "never written; any number of hosts (false)";
+    RBD "discard" [], "true|false", ANY, flag,
         "give freed blocks back at once; else use docker ceph trim (false)";
-    "protected" ["sticky"], "true|false", ANY, flag, "refuse to be removed (false)";
-    "on-remove" ["remove"], "trash|delete|keep", ANY, word::<RemovePolicy>,
+    BOTH "protected" ["sticky"], "true|false", ANY, flag, "refuse to be removed (false)";
+    BOTH "on-remove" ["remove"], "trash|delete|keep", ANY, word::<RemovePolicy>,
         "what removing does with the data (trash)";
-    "trash-expiry" [], "7d", ANY, duration, "how long the trash keeps it (7d)";
+    BOTH "trash-expiry" [], "7d", ANY, duration, "how long the trash keeps it (7d)";
 }
 
 fn word<T: std::str::FromStr<Err = String> + ToString>(value: &str) -> Result<String, String> {
@@ -187,6 +210,10 @@ fn mode(value: &str) -> Result<String, String> {
 
 fn image(value: &str) -> Result<String, String> {
     value.parse::<ImageSpec>().map(|spec| spec.to_string()).map_err(|error| error.to_string())
+}
+
+fn path(value: &str) -> Result<String, String> {
+    value.parse::<FolderPath>().map(|path| path.to_string())
 }
 
 /// `-o read-only` arrives with an empty value.

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ByteSize, OptionError, Options, Place, VolumeKind, VolumeName, VolumeOptions};
+use super::{
+    ByteSize, OptionError, Options, Place, SharedBy, VolumeKind, VolumeName, VolumeOptions,
+};
 
 /// The version of record that this daemon writes.
 pub const RECORD_VERSION: u32 = 1;
@@ -100,9 +102,9 @@ pub struct Record {
     /// Who may write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<Claim>,
-    /// Who has it read-only.
+    /// Who has it without keeping others from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub readers: Vec<Claim>,
+    pub sharers: Vec<Claim>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -150,6 +152,15 @@ impl Record {
         self.options.get("read-only").is_some_and(|value| value == "true")
     }
 
+    /// May many hosts have it at once: because none of them writes, or because the file system is
+    /// made for it?
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let of_many = self.kind == VolumeKind::CephFs
+            && self.options.get("access").is_none_or(|access| access == SharedBy::Many.as_str());
+        of_many || self.is_read_only()
+    }
+
     /// May it be removed?
     #[must_use]
     pub fn is_protected(&self) -> bool {
@@ -163,7 +174,7 @@ impl Record {
             state: RecordState::Ready,
             work: None,
             claim: None,
-            readers: Vec::new(),
+            sharers: Vec::new(),
             used: None,
             ..self.clone()
         };
@@ -186,7 +197,7 @@ mod tests {
     fn a_newer_record_is_understood_as_far_as_it_goes_and_loses_nothing() {
         let record: Record = serde_json::from_str(NEWER).expect("readable");
         assert!(record.is_newer());
-        assert_eq!(record.typed_options().expect("known options").size, ByteSize::gib(1));
+        assert_eq!(record.typed_options().expect("known options").size, Some(ByteSize::gib(1)));
         let again = serde_json::to_value(&record).expect("writable");
         assert_eq!(again, serde_json::from_str::<Value>(NEWER).expect("JSON"));
     }

@@ -48,12 +48,43 @@ pub struct PathSpec {
     pub path: String,
 }
 
+/// A folder of CephFS as a volume has it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FolderSpec {
+    /// A folder of another volume's subvolume.
+    Within {
+        /// The other volume's subvolume.
+        #[serde(flatten)]
+        subvolume: SubvolumeSpec,
+        /// The folder in it: names with `/` between them, and none before the first.
+        folder: String,
+    },
+    /// A subvolume of its own.
+    Subvolume(SubvolumeSpec),
+    /// A path that was there before.
+    Path(PathSpec),
+}
+
+impl FolderSpec {
+    /// The file system that it is in.
+    #[must_use]
+    pub fn fs(&self) -> &str {
+        match self {
+            Self::Within { subvolume, .. } | Self::Subvolume(subvolume) => &subvolume.fs,
+            Self::Path(path) => &path.fs,
+        }
+    }
+}
+
 /// Where a volume lies, whatever its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Place {
     /// An RBD image.
     Image(ImageSpec),
+    /// A folder of CephFS.
+    Folder(FolderSpec),
 }
 
 impl Place {
@@ -62,6 +93,9 @@ impl Place {
     pub fn name(&self) -> &str {
         match self {
             Self::Image(image) => &image.image,
+            Self::Folder(FolderSpec::Subvolume(subvolume)) => &subvolume.subvolume,
+            Self::Folder(FolderSpec::Within { folder, .. }) => folder,
+            Self::Folder(FolderSpec::Path(path)) => &path.path,
         }
     }
 
@@ -70,6 +104,16 @@ impl Place {
     pub fn kind(&self) -> VolumeKind {
         match self {
             Self::Image(_) => VolumeKind::Rbd,
+            Self::Folder(_) => VolumeKind::CephFs,
+        }
+    }
+
+    /// The file system of a folder.
+    #[must_use]
+    pub fn fs(&self) -> Option<&str> {
+        match self {
+            Self::Image(_) => None,
+            Self::Folder(folder) => Some(folder.fs()),
         }
     }
 
@@ -78,6 +122,7 @@ impl Place {
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::Image(image) => Some(&image.location.namespace),
+            Self::Folder(_) => None,
         }
     }
 
@@ -86,6 +131,7 @@ impl Place {
     pub fn pool(&self) -> Option<&str> {
         match self {
             Self::Image(image) => Some(&image.location.pool),
+            Self::Folder(_) => None,
         }
     }
 }
@@ -100,6 +146,23 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(image) => image.fmt(f),
+            Self::Folder(folder) => folder.fmt(f),
+        }
+    }
+}
+
+impl From<FolderSpec> for Place {
+    fn from(folder: FolderSpec) -> Self {
+        Self::Folder(folder)
+    }
+}
+
+impl fmt::Display for FolderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Within { subvolume, folder } => write!(f, "{subvolume}/{folder}"),
+            Self::Subvolume(subvolume) => subvolume.fmt(f),
+            Self::Path(path) => path.fmt(f),
         }
     }
 }
@@ -181,6 +244,25 @@ mod tests {
         }
         let default_namespace: ImageSpec = "rbd//x".parse().expect("an empty namespace");
         assert_eq!(default_namespace.to_string(), "rbd/x");
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let subvolume = || SubvolumeSpec {
+            fs: "a".to_owned(),
+            group: "docker".to_owned(),
+            subvolume: "web".to_owned(),
+        };
+        let folder = "in/it".to_owned();
+        for place in [
+            Place::Image("rbd/docker/x".parse().expect("a spec")),
+            Place::Folder(FolderSpec::Subvolume(subvolume())),
+            Place::Folder(FolderSpec::Within { subvolume: subvolume(), folder }),
+            Place::Folder(FolderSpec::Path(PathSpec { fs: "a".to_owned(), path: "/b".to_owned() })),
+        ] {
+            let text = serde_json::to_string(&place).expect("JSON");
+            assert_eq!(serde_json::from_str::<Place>(&text).expect("readable"), place, "{text}");
+        }
     }
 
     #[test]

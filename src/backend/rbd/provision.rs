@@ -26,7 +26,7 @@ impl Provisioning<ImageSpec> for RbdBackend {
                  docker ceph adopt {location} --name {name}, or choose another name"
             ))),
             Err(error) if error.kind == ClusterErrorKind::NotFound => {
-                Ok(Plan { location, size: options.size, adopted: false })
+                Ok(Plan { location, size: options.new_size().unwrap_or_default(), adopted: false })
             }
             Err(error) => Err(error.into()),
         }
@@ -36,13 +36,13 @@ impl Provisioning<ImageSpec> for RbdBackend {
         match self.cluster.image_create(location, &self.layout(options)?) {
             Err(error) if error.kind == ClusterErrorKind::Exists => {
                 let found = self.cluster.image_info(location)?.size;
-                if found == options.size {
+                if Some(found) == options.new_size() {
                     return Ok(());
                 }
                 Err(BackendError::Conflict(format!(
                     "there is an image {location} of {found} already, not of {}, so it is none of \
                      ours",
-                    options.size
+                    options.new_size().unwrap_or_default()
                 )))
             }
             other => Ok(other?),
@@ -131,7 +131,8 @@ impl Trash<ImageSpec> for RbdBackend {
 
 fn trashed(at: &Location, image: TrashedImage) -> TrashedItem<ImageSpec> {
     TrashedItem {
-        location: at.image(image.name),
+        location: at.image(&image.name),
+        name: image.name,
         id: image.id,
         deleted: image.deleted,
         kept_until: image.kept_until,
@@ -225,7 +226,7 @@ impl RbdBackend {
             options.features.clone()
         };
         Ok(ImageLayout {
-            size: options.size,
+            size: options.new_size().unwrap_or_default(),
             features,
             object_size: options.object_size,
             stripes: options.stripes,

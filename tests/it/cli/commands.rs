@@ -57,7 +57,7 @@ const ANSWERS: &[Canned] = &[
     (
         "GET /ceph/v1/volumes/a/who",
         200,
-        r#"{"name":"a","holder":null,"readers":[{"host":"web2",
+        r#"{"name":"a","holder":null,"sharers":[{"host":"web2",
         "address":"10.0.0.8:0/1","since":"2026-01-03T00:00:00Z","here":false}],
         "watchers":["10.0.0.8:0/1"],"mounts":[],"processes":[{"pid":7,"command":"postgres",
         "target":"/data"}]}"#,
@@ -197,7 +197,7 @@ fn who_names_hosts_clients_and_processes() {
     let text = "\
 Name:            a
 Holder:          -
-Readers:         web2 (10.0.0.8:0/1) since 2026-01-03 00:00:00Z
+Shared by:       web2 (10.0.0.8:0/1) since 2026-01-03 00:00:00Z
 Watchers:        10.0.0.8:0/1
 Processes here:  7 postgres at /data
 ";

@@ -391,6 +391,7 @@ fn settings(folder: &Path, mapper: MapperKind, grace: Duration) -> ServiceSettin
         cache_folder: folder.join("lib"),
         mount_root: folder.join("volumes"),
         mapper: Some(mapper),
+        cephfs_own_key: false,
         defaults: [("size".to_owned(), "1G".to_owned())].into(),
         max_size: None,
         bare_size_unit: None,

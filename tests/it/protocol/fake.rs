@@ -124,7 +124,7 @@ pub fn view(name: &VolumeName) -> VolumeView {
         device: Some("/dev/rbd0".into()),
         mapper: Some("krbd".into()),
         holder: Some(holder),
-        readers: Vec::new(),
+        sharers: Vec::new(),
         mounts: vec!["m1".into()],
         last_error: None,
         warnings: Vec::new(),
@@ -240,7 +240,7 @@ impl Verbs for Fake {
         self.act("who", name, "", by).map(|()| Who {
             name: name.clone(),
             holder: view(name).status.holder,
-            readers: Vec::new(),
+            sharers: Vec::new(),
             watchers: vec!["192.0.2.7:0/123456".into()],
             mounts: vec!["m1".into()],
             processes: Vec::new(),
