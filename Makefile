@@ -3,7 +3,7 @@
 # A tier (unit, doc, protocol, model, loop, ceph, engine, hosts) or a part of a test's name.
 T ?=
 
-# A part of the benchmark: control, data, catalog or hosts.
+# A part of the benchmark: control, data, cephfs, catalog or hosts.
 B ?=
 
 .PHONY: help try stop lab lab-stop test check bench soak

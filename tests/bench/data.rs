@@ -25,27 +25,44 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, seconds: u32) {
     one(lab, driver, seconds, "the volume with map-options=rbd_cache=true", &cached);
 }
 
+/// The same jobs in two folders.
+pub(crate) fn beside(lab: &Lab, what: &str, volume: &Path, bare: &Path, seconds: u32) {
+    let targets = [in_file(volume), in_file(bare)];
+    for target in &targets {
+        fio(lab, target, "fill", "write", "4m", 0, None);
+    }
+    print_head(what, "by hand", seconds);
+    compare(lab, &targets, seconds);
+    std::fs::remove_file(volume.join("data")).unwrap();
+    std::fs::remove_file(bare.join("data")).unwrap();
+}
+
+fn print_head(what: &str, other: &str, seconds: u32) {
+    println!("\nfio in {what}, {seconds} s a job, queue depth 16");
+    println!("{:<26}{:>12}{other:>12}{:>8}", "", "volume", "ratio");
+}
+
+fn compare(lab: &Lab, [volume, other]: &[Vec<String>; 2], seconds: u32) {
+    for (name, pattern, block, reads) in JOBS {
+        let volume = fio(lab, volume, "job", pattern, block, reads, Some(seconds));
+        let other = fio(lab, other, "job", pattern, block, reads, Some(seconds));
+        let unit = if block == "512k" { "MiB/s" } else { "IOPS" };
+        println!("{name:<26}{volume:>12.0}{other:>12.0}{:>8.2}  {unit}", volume / other);
+    }
+}
+
 fn one(lab: &Lab, driver: &Daemon, seconds: u32, what: &str, options: &Value) {
     call(driver, "Create", &json!({"Name": "fio", "Opts": options}));
     let mounted = call(driver, "Mount", &json!({"Name": "fio", "ID": "fio"}));
     let folder = Path::new(mounted["Mountpoint"].as_str().unwrap()).to_owned();
     as_admin(lab, &["create", "--size", "2G", "rbd/fio-raw"]);
-    let (file, raw) = (in_file(&folder), by_librbd());
-    // fio's engine reads no other name of the configuration than this.
-    let fio = |target: &[String], name, pattern, block, reads, seconds| {
-        fio(lab, target, name, pattern, block, reads, seconds)
-    };
+    let targets = [in_file(&folder), by_librbd()];
     // Both have their space written before anything is measured.
-    fio(&file, "fill", "write", "4m", 0, None);
-    fio(&raw, "fill", "write", "4m", 0, None);
-    println!("\nfio in {what}, {seconds} s a job, queue depth 16");
-    println!("{:<26}{:>12}{:>12}{:>8}", "", "volume", "librbd", "ratio");
-    for (name, pattern, block, reads) in JOBS {
-        let volume = fio(&file, "job", pattern, block, reads, Some(seconds));
-        let librbd = fio(&raw, "job", pattern, block, reads, Some(seconds));
-        let unit = if block == "512k" { "MiB/s" } else { "IOPS" };
-        println!("{name:<26}{volume:>12.0}{librbd:>12.0}{:>8.2}  {unit}", volume / librbd);
+    for target in &targets {
+        fio(lab, target, "fill", "write", "4m", 0, None);
     }
+    print_head(what, "librbd", seconds);
+    compare(lab, &targets, seconds);
     call(driver, "Unmount", &json!({"Name": "fio", "ID": "fio"}));
     call(driver, "Remove", &json!({"Name": "fio"}));
     as_admin(lab, &["rm", "--no-progress", "rbd/fio-raw"]);
@@ -79,6 +96,7 @@ fn fio(
     seconds: Option<u32>,
 ) -> f64 {
     let mut command = Command::new("fio");
+    // fio's engine reads no other name of the configuration than this.
     command.env("CEPH_CONF", lab.conf());
     command.args([format!("--name={name}"), format!("--rw={pattern}"), format!("--bs={block}")]);
     command.args(["--iodepth=16", "--output-format=json", "--randseed=1"]);

@@ -6,18 +6,25 @@
 #![allow(missing_docs, reason = "a program for people")]
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "what cannot go on ends")]
 
-#[allow(dead_code, unused_imports, reason = "shared with the tests, which use all of it")]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "shared with the tests, which use all of it"
+)]
 #[path = "../it/support"]
 mod support {
     pub(crate) mod daemon;
     pub(crate) mod host;
     pub(crate) mod machine;
+    pub(crate) mod outage;
 }
 
 mod by_hand;
 mod catalog;
 mod control;
 mod data;
+mod folders;
 mod hosts;
 mod idle;
 
@@ -85,6 +92,10 @@ fn main() {
     if parts.contains(&"data") {
         data::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
     }
+    if parts.contains(&"cephfs") {
+        let volumes = setting("DOCKER_CEPH_BENCH_VOLUMES", 20);
+        folders::report(&lab, &driver, volumes, setting("DOCKER_CEPH_BENCH_SECONDS", 10));
+    }
     if parts.contains(&"catalog") {
         catalog::report(&lab, &driver, setting("DOCKER_CEPH_BENCH_RECORDS", 10_000));
     }
@@ -94,7 +105,7 @@ fn main() {
 /// What is to be measured: one part, or all.
 fn parts() -> Vec<&'static str> {
     let wanted = std::env::var("DOCKER_CEPH_BENCH_PART").unwrap_or_default();
-    let all = ["control", "data", "catalog", "hosts"];
+    let all = ["control", "data", "cephfs", "catalog", "hosts"];
     let parts: Vec<_> = all.into_iter().filter(|p| wanted.is_empty() || wanted == *p).collect();
     assert!(!parts.is_empty(), "there is no part {wanted:?} of the bench, only {all:?}");
     parts
