@@ -5,6 +5,7 @@
 //! events, so that two cores carry it.
 
 mod bad_input;
+mod cephfs;
 mod daemon;
 mod engine_restarts;
 mod full_pool;
@@ -86,7 +87,7 @@ pub(crate) fn assert_recording(docker: &Docker, container: &str) {
 
 /// Every acknowledged record is in the volume, whole.
 #[track_caller]
-fn assert_recorded(docker: &Docker, volume: &str, acknowledged: u64) {
+pub(crate) fn assert_recorded(docker: &Docker, volume: &str, acknowledged: u64) {
     let there = docker.script(at_data!(volume), VERIFIER);
     let count: u64 = there.parse().unwrap_or_else(|_| panic!("in {volume}: {there}"));
     assert!(count >= acknowledged, "{acknowledged} were acknowledged and {count} are there");

@@ -3,7 +3,9 @@
 use serde_json::json;
 
 use crate::engine::at_data;
-use crate::support::host::{Docker, on_newest};
+use crate::support::host::{Docker, for_each_kind, on_newest};
+
+for_each_kind!(a_bad_name_is_refused_and_makes_nothing,);
 
 fn create<'a>(docker: &Docker, name: &'a str, options: &[&'a str]) -> String {
     let mut words = vec!["volume", "create", "--driver", "ceph"];
@@ -26,7 +28,7 @@ fn a_bad_option_says_what_is_allowed() {
             (&["size=2T"], &["at most 1 TiB", "max-size"]),
             (&["size=99999999999999T"], &["larger than 16 EiB"]),
             (&["fs-type=ntfs"], &["fs-type", "ext4", "xfs"]),
-            (&["type=nfs"], &["kind of volume", "one of rbd"]),
+            (&["type=nfs"], &["kind of volume", "rbd, cephfs"]),
             (&["size=1G", "stripe-unit=64K"], &["stripe-unit and stripe-count go together"]),
             (&["fs-type=ext4", "fstype=xfs"], &["given twice", "ext4", "xfs"]),
             (&["read-only=true"], &["cannot be read-only"]),
@@ -47,11 +49,10 @@ fn a_bad_option_says_what_is_allowed() {
     });
 }
 
-#[test]
 fn a_bad_name_is_refused_and_makes_nothing() {
     on_newest(|host| {
         let long = "n".repeat(300);
-        let before = host.lab().rbd(&["ls"]);
+        let before = host.stored();
         for (name, expected) in [
             (long.as_str(), "at most 128"),
             ("../x", "not allowed"),
@@ -73,7 +74,7 @@ fn a_bad_name_is_refused_and_makes_nothing() {
             let reply = host.call("Mount", &json!({"Name": name, "ID": "a"})).expect("an answer");
             assert!(!reply.is_ok(), "{name:?}: {reply:?}");
         }
-        assert_eq!(host.lab().rbd(&["ls"]), before);
+        assert_eq!(host.stored(), before);
         assert!(!host.ceph_folder().join("x").exists());
     });
 }

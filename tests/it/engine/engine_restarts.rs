@@ -7,13 +7,17 @@ use crate::engine::{
     RECORDER, SOON, assert_recorded, assert_recording, at_data, recorded, sharing,
 };
 use crate::support::daemon::within;
-use crate::support::host::{EAGER, Host, on_newest};
+use crate::support::host::{EAGER, Host, for_each_kind, on_newest};
+
+for_each_kind!(
+    an_engine_that_restarts_starts_its_containers_with_their_data,
+    a_volume_is_released_when_a_killed_engine_never_unmounted_it,
+);
 
 /// Longer than the shortest grace for references, with a look around: what was to be let go of by
 /// mistake would be gone by then.
 const OVER_GRACE: Duration = Duration::from_secs(6);
 
-#[test]
 fn an_engine_that_restarts_starts_its_containers_with_their_data() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -31,7 +35,6 @@ fn an_engine_that_restarts_starts_its_containers_with_their_data() {
     });
 }
 
-#[test]
 fn a_volume_is_released_when_a_killed_engine_never_unmounted_it() {
     on_newest(|host| {
         host.daemon(&EAGER);

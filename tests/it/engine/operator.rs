@@ -7,7 +7,14 @@ use serde_json::Value;
 
 use crate::engine::{SOON, at_data};
 use crate::support::daemon::{Lab, run, timed, within};
-use crate::support::host::on_newest;
+use crate::support::host::{for_each_kind, on_newest};
+
+for_each_kind!(
+    a_removed_volume_comes_back_from_the_trash,
+    a_protected_volume_is_removed_only_after_its_protection,
+    a_volume_belongs_to_whom_its_options_say,
+    a_catalog_that_was_lost_is_rebuilt_from_the_images,
+);
 
 /// The size of the file system at `/data`, in KiB.
 const SIZE: &str = "df -k /data | tail -n 1 | awk '{print $2}'";
@@ -53,7 +60,6 @@ fn a_volume_that_nobody_uses_grows_at_its_next_mount() {
     });
 }
 
-#[test]
 fn a_removed_volume_comes_back_from_the_trash() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -75,7 +81,6 @@ fn a_removed_volume_comes_back_from_the_trash() {
     });
 }
 
-#[test]
 fn a_protected_volume_is_removed_only_after_its_protection() {
     on_newest(|host| {
         let volume = host.volume(&["size=64M", "protected=true"]);
@@ -89,7 +94,6 @@ fn a_protected_volume_is_removed_only_after_its_protection() {
     });
 }
 
-#[test]
 fn a_volume_belongs_to_whom_its_options_say() {
     on_newest(|host| {
         let volume = host.volume(&["size=64M", "uid=999", "gid=998", "mode=2770"]);
@@ -197,7 +201,6 @@ fn the_tool_is_a_command_of_docker() {
     });
 }
 
-#[test]
 fn a_catalog_that_was_lost_is_rebuilt_from_the_images() {
     on_newest(|host| {
         let volume = host.volume(&["size=64M", "mode=0711"]);

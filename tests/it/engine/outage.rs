@@ -6,8 +6,15 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::engine::{RECORDER, assert_recorded, assert_recording, at_data, recorded};
-use crate::support::daemon::{Lab, run, timed, within};
-use crate::support::host::{Host, lab_tool, on_newest};
+use crate::support::daemon::within;
+use crate::support::host::{Host, for_each_kind, on_newest};
+use crate::support::outage::Outage;
+
+for_each_kind!(
+    a_known_volume_is_told_of_and_no_container_starts_beside_it,
+    calls_that_need_the_cluster_end_by_their_deadline,
+    a_container_that_writes_waits_for_the_cluster_and_loses_nothing,
+);
 
 /// Deadlines that are short enough for a test, and in the proportion of the real ones.
 const HASTY: [&str; 16] = [
@@ -37,33 +44,6 @@ const PROMPT: Duration = Duration::from_secs(2);
 
 /// How long the cluster may take to be itself again.
 const BACK: Duration = Duration::from_secs(60);
-
-/// A cluster that stands still until this is dropped, also by a panic.
-struct Outage {
-    lab: Lab,
-    what: &'static str,
-}
-
-impl Outage {
-    fn of(lab: &Lab, what: &'static str) -> Self {
-        cluster(lab, "pause", what);
-        Self { lab: lab.clone(), what }
-    }
-}
-
-impl Drop for Outage {
-    fn drop(&mut self) {
-        cluster(&self.lab, "resume", self.what);
-    }
-}
-
-fn cluster(lab: &Lab, verb: &str, what: &str) {
-    let script = lab_tool("cluster");
-    let mut command = timed(30, script.to_str().expect("the path is text"));
-    command.arg(verb).arg(lab.folder().join("cluster")).arg(what);
-    let output = run(&mut command);
-    assert!(output.status.success(), "cluster {verb} {what}: {output:?}");
-}
 
 fn assert_told_promptly(host: &Host, known: &str) {
     let start = Instant::now();
@@ -97,7 +77,6 @@ fn assert_usable_again(host: &Host, volume: &str, content: &str) {
     assert!(usable, "{last:?}");
 }
 
-#[test]
 fn a_known_volume_is_told_of_and_no_container_starts_beside_it() {
     on_newest(|host| {
         host.daemon(&HASTY);
@@ -161,7 +140,6 @@ fn a_name_that_nobody_knows_starts_no_container_without_the_cluster() {
     });
 }
 
-#[test]
 fn calls_that_need_the_cluster_end_by_their_deadline() {
     on_newest(|host| {
         host.daemon(&HASTY);
@@ -200,7 +178,6 @@ fn calls_that_need_the_cluster_end_by_their_deadline() {
     });
 }
 
-#[test]
 fn a_container_that_writes_waits_for_the_cluster_and_loses_nothing() {
     on_newest(|host| {
         let volume = host.volume(&[]);

@@ -8,9 +8,16 @@ use serde_json::json;
 
 use crate::engine::{SOON, at_data};
 use crate::support::daemon::within;
-use crate::support::host::{Host, on_newest};
+use crate::support::host::{Host, Kind, for_each_kind, on_newest};
 
-#[test]
+for_each_kind!(
+    a_mount_whose_caller_hung_up_is_undone,
+    a_hung_up_mount_leaves_the_mount_of_a_container_alone,
+    a_retried_request_has_no_body_and_is_refused,
+    a_daemon_that_dies_in_a_mount_starts_no_container_on_something_else,
+    the_same_id_mounted_twice_is_one_mount,
+);
+
 fn a_mount_whose_caller_hung_up_is_undone() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -25,7 +32,6 @@ fn a_mount_whose_caller_hung_up_is_undone() {
     });
 }
 
-#[test]
 fn a_hung_up_mount_leaves_the_mount_of_a_container_alone() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -41,7 +47,6 @@ fn a_hung_up_mount_leaves_the_mount_of_a_container_alone() {
     });
 }
 
-#[test]
 fn a_retried_request_has_no_body_and_is_refused() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -64,13 +69,13 @@ fn a_retried_request_has_no_body_and_is_refused() {
 
 /// The daemon dies inside Mount and is started again; the engine then repeats the request, without
 /// its body. Whatever comes of it, no container starts on anything but its volume.
-#[test]
 fn a_daemon_that_dies_in_a_mount_starts_no_container_on_something_else() {
     on_newest(|host| {
         let volume = host.volume(&[]);
         host.docker().script(at_data!(volume), "echo kept > /data/file");
         host.assert_released();
-        host.set_env(&[("DOCKER_CEPH_FAULT", "abort-after:system.map:1")]);
+        let fault = format!("abort-after:{}:1", Kind::under_test().attaching());
+        host.set_env(&[("DOCKER_CEPH_FAULT", &fault)]);
         host.daemon(&["--reconcile-interval", "1s"]);
         let docker = host.docker().clone();
         let target = volume.clone();
@@ -105,7 +110,6 @@ fn assert_safe(host: &Host, volume: &str, output: &std::process::Output) {
     assert!(host.docker().volumes("local", volume).is_empty(), "a local volume was made");
 }
 
-#[test]
 fn the_same_id_mounted_twice_is_one_mount() {
     on_newest(|host| {
         let volume = host.volume(&[]);

@@ -2,7 +2,9 @@
 
 use crate::engine::{SOON, at_data};
 use crate::support::daemon::within;
-use crate::support::host::on_newest;
+use crate::support::host::{for_each_kind, on_newest};
+
+for_each_kind!(a_container_that_is_killed_is_restarted_with_its_data,);
 
 #[test]
 fn a_container_that_fails_is_restarted_with_its_data() {
@@ -22,7 +24,6 @@ fn a_container_that_fails_is_restarted_with_its_data() {
     });
 }
 
-#[test]
 fn a_container_that_is_killed_is_restarted_with_its_data() {
     on_newest(|host| {
         let volume = host.volume(&[]);

@@ -5,11 +5,21 @@ use std::thread;
 
 use crate::engine::at_data;
 use crate::support::daemon::within;
-use crate::support::host::{Host, on_newest};
+use crate::support::host::{Host, for_each_kind, on_newest};
 
 use super::SOON;
 
-#[test]
+for_each_kind!(
+    two_containers_share_a_volume_until_the_last_one_ends,
+    containers_that_start_at_once_get_one_mount,
+    a_copy_into_a_running_container_leaves_its_volume_mounted,
+    a_copy_out_of_a_stopped_container_unmounts_again,
+    a_read_only_mount_reads_while_another_container_writes,
+    volumes_from_another_container_are_the_same_volumes,
+    one_container_may_have_a_volume_twice,
+    what_is_in_use_cannot_be_removed,
+);
+
 fn two_containers_share_a_volume_until_the_last_one_ends() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -29,7 +39,6 @@ fn two_containers_share_a_volume_until_the_last_one_ends() {
     });
 }
 
-#[test]
 fn containers_that_start_at_once_get_one_mount() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -49,7 +58,6 @@ fn containers_that_start_at_once_get_one_mount() {
     });
 }
 
-#[test]
 fn a_copy_into_a_running_container_leaves_its_volume_mounted() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -69,7 +77,6 @@ fn a_copy_into_a_running_container_leaves_its_volume_mounted() {
     });
 }
 
-#[test]
 fn a_copy_out_of_a_stopped_container_unmounts_again() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -97,7 +104,6 @@ pub(super) fn copy_in_and_out(host: &Host, container: &str, content: &str) {
     assert_eq!(fs::read_to_string(back).expect("it was copied"), format!("{content}\n"));
 }
 
-#[test]
 fn a_read_only_mount_reads_while_another_container_writes() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -114,7 +120,6 @@ fn a_read_only_mount_reads_while_another_container_writes() {
     });
 }
 
-#[test]
 fn volumes_from_another_container_are_the_same_volumes() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -128,7 +133,6 @@ fn volumes_from_another_container_are_the_same_volumes() {
     });
 }
 
-#[test]
 fn one_container_may_have_a_volume_twice() {
     on_newest(|host| {
         let volume = host.volume(&[]);
@@ -139,7 +143,6 @@ fn one_container_may_have_a_volume_twice() {
     });
 }
 
-#[test]
 fn what_is_in_use_cannot_be_removed() {
     on_newest(|host| {
         let volume = host.volume(&[]);

@@ -7,7 +7,13 @@ use serde_json::{Value, json};
 
 use crate::engine::at_data;
 use crate::support::daemon::Reply;
-use crate::support::host::{Host, on_two};
+use crate::support::host::{Host, for_each_kind, on_two};
+
+for_each_kind!(
+    two_creates_of_one_name_with_the_same_options_make_one_volume,
+    of_two_creates_of_one_name_with_other_options_one_says_so,
+    a_volume_goes_back_and_forth_with_its_data,
+);
 
 fn create_on_both(one: &Host, other: &Host, bodies: [Value; 2]) -> [Reply; 2] {
     let create = |host: &Host, body: &Value| host.call("Create", body).expect("an answer");
@@ -18,7 +24,6 @@ fn create_on_both(one: &Host, other: &Host, bodies: [Value; 2]) -> [Reply; 2] {
     })
 }
 
-#[test]
 fn two_creates_of_one_name_with_the_same_options_make_one_volume() {
     on_two(|one, other| {
         for _ in 0..4 {
@@ -26,14 +31,13 @@ fn two_creates_of_one_name_with_the_same_options_make_one_volume() {
             let body = json!({"Name": name, "Opts": {"size": "32M"}});
             let replies = create_on_both(one, other, [body.clone(), body]);
             assert!(replies.iter().all(Reply::is_ok), "{replies:?}");
-            assert_eq!(one.lab().rbd(&["ls"]).lines().filter(|image| **image == name).count(), 1);
+            assert_eq!(one.stored().iter().filter(|stored| **stored == name).count(), 1);
             one.docker().script(at_data!(name), "echo 1 > /data/file");
             assert_eq!(other.docker().script(at_data!(name), "cat /data/file"), "1");
         }
     });
 }
 
-#[test]
 fn of_two_creates_of_one_name_with_other_options_one_says_so() {
     on_two(|one, other| {
         for _ in 0..4 {
@@ -112,7 +116,6 @@ fn an_engine_starts_at_once_that_knows_a_volume_made_elsewhere() {
     });
 }
 
-#[test]
 fn a_volume_goes_back_and_forth_with_its_data() {
     on_two(|one, other| {
         let volume = one.volume(&[]);

@@ -20,7 +20,6 @@ const TESTS: [&str; 8] = [
 #[test]
 fn the_kernels_client_does_what_ceph_fuse_does() {
     on_one(|host| {
-        host.network().cluster("fs", "");
         let conf = host.network().conf();
         let lab = conf.ancestors().nth(2).expect("a folder of the lab").display();
         let program = std::env::current_exe().expect("this program");

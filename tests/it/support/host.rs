@@ -9,6 +9,7 @@
 mod checks;
 mod docker;
 mod engine;
+mod kind;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,6 +29,7 @@ use serde_json::Value;
 use super::daemon::{Lab, Reply, ask, run, send, timed, within};
 pub(crate) use checks::tail;
 pub(crate) use docker::{Docker, IMAGE, text};
+pub(crate) use kind::{Kind, for_each_kind};
 
 /// The engine that most tests use: the newest that Debian has.
 pub(crate) const NEWEST: &str = "28.5";
@@ -89,7 +91,8 @@ fn on_hosts<const N: usize>(named: [(&str, &str); N], test: impl FnOnce([&mut Ho
     taken.iter_mut().for_each(Host::prepare);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         test(taken.each_mut());
-        taken.iter_mut().for_each(Host::clear);
+        taken.iter_mut().for_each(Host::clear_containers);
+        taken.iter_mut().for_each(Host::clear_volumes);
         taken.iter_mut().for_each(Host::check);
     }));
     match outcome {
@@ -232,15 +235,17 @@ impl Host {
         name
     }
 
-    /// Makes sure that the daemon runs with these flags, added to those that give it its place.
+    /// Makes sure that the daemon runs with these flags, added to those that give it its place and
+    /// its kind of volume.
     pub(crate) fn daemon(&mut self, flags: &[&str]) {
+        let flags = [flags, Kind::under_test().flags()].concat();
         if self.daemon.is_some() && self.flags == flags {
             return;
         }
         if self.daemon.is_some() {
             self.stop_daemon();
         }
-        self.flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        self.flags = flags.into_iter().map(str::to_owned).collect();
         self.spawn_daemon();
         self.await_daemon();
     }

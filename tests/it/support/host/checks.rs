@@ -43,8 +43,8 @@ impl Host {
         self.announced.push(text.to_owned());
     }
 
-    /// Removes the containers and the volumes of the test; by this, removing is tested as well.
-    pub(super) fn clear(&mut self) {
+    /// Removes the containers of the test, and waits until their volumes are let go of.
+    pub(super) fn clear_containers(&mut self) {
         let containers = self.docker().ok(&["ps", "--all", "--quiet"]);
         let containers: Vec<&str> = containers.split_whitespace().collect();
         if !containers.is_empty() {
@@ -54,6 +54,10 @@ impl Host {
             self.daemon(&EAGER);
         }
         self.assert_released();
+    }
+
+    /// Removes the volumes of the test; by this, removing is tested as well.
+    pub(super) fn clear_volumes(&mut self) {
         let ours =
             std::mem::take(&mut *self.volumes.lock().unwrap_or_else(PoisonError::into_inner));
         let there = self.docker().volumes("ceph", "");
