@@ -120,11 +120,11 @@ impl CephFsBackend {
     ) -> Result<()> {
         let FolderSpec::Within { subvolume, folder } = place else { return Ok(()) };
         let whole = FolderSpec::Subvolume(subvolume.clone());
-        let mut target = request.target.clone().into_os_string();
-        target.push(".whole");
+        // No volume is called so.
+        let name = request.target.file_name().unwrap_or_default().to_string_lossy();
         let mount = FolderMountRequest {
             path: self.path_of(&whole)?.0,
-            target: target.into(),
+            target: request.target.with_file_name(format!(".{name}.whole")),
             ..request.clone()
         };
         let mount = self.system.mount_folder(&mount, deadline)?;

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{
-    AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2,
+    AT_FDCWD, Flock, FlockArg, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat,
+    renameat2,
 };
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
@@ -55,7 +56,12 @@ fn make_owned(root: &OwnedFd, name: &str, owner: Ownership) -> Result<(), Errno>
     let folder = open_folder(root, Path::new(UNFINISHED))?;
     fchown(&folder, owner.uid.map(Uid::from_raw), owner.gid.map(Gid::from_raw))?;
     fchmod(&folder, Mode::from_bits_truncate(owner.mode.unwrap_or(0o755)))?;
-    renameat2(root, UNFINISHED, root, name, RenameFlags::RENAME_NOREPLACE)?;
+    match renameat2(root, UNFINISHED, root, name, RenameFlags::RENAME_NOREPLACE) {
+        // CephFS does not know the flag. Without it, what somebody else has made meanwhile is
+        // replaced only while it is empty.
+        Err(Errno::EINVAL) => renameat(root, UNFINISHED, root, name)?,
+        renamed => renamed?,
+    }
     sync(folder)?;
     sync(root.try_clone().map_err(|_| Errno::EMFILE)?)
 }

@@ -62,13 +62,20 @@ impl Host {
         match Kind::under_test() {
             Kind::Rbd => self.lab().rbd(&["ls"]).lines().map(str::to_owned).collect(),
             Kind::CephFs => {
-                let list = ["fs", "subvolume", "ls", "cephfs", "--group_name", "docker"];
-                let text = self.lab().ceph(&[&list[..], &["--format", "json"]].concat());
-                let list: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
-                let name = |it: &serde_json::Value| it["name"].as_str().map(str::to_owned);
-                list.iter().filter_map(name).collect()
+                // The first volume makes the group.
+                if !self.named(&["subvolumegroup", "ls", "cephfs"]).contains(&"docker".to_owned()) {
+                    return Vec::new();
+                }
+                self.named(&["subvolume", "ls", "cephfs", "--group_name", "docker"])
             }
         }
+    }
+
+    /// The names that `ceph fs …` lists.
+    fn named(&self, words: &[&str]) -> Vec<String> {
+        let text = self.lab().ceph(&[&["fs"], words, &["--format", "json"]].concat());
+        let list: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+        list.iter().filter_map(|it| it["name"].as_str().map(str::to_owned)).collect()
     }
 }
 
