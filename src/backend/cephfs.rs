@@ -13,21 +13,25 @@
 //! key.
 //!
 //! CephFS keeps many writers apart by itself, so a claim is needed only where a volume is to have
-//! one writing host.
+//! one writing host (see `lock`).
 
 mod attach;
 mod fence;
 mod key;
+mod lock;
 mod provision;
 mod trash;
+
+pub(super) use lock::PREFIX as LOCK_PREFIX;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::RbdBackend;
 use crate::ceph::Cluster;
 use crate::system::{FolderMount, System};
-use crate::volume::FolderSpec;
+use crate::volume::{FolderSpec, Location};
 
 /// The metadata key under which a subvolume describes itself.
 const DESCRIPTION_KEY: &str = "docker-volume-ceph";
@@ -39,6 +43,8 @@ const GROUP: &str = "docker";
 pub struct CephFsBackend {
     cluster: Arc<dyn Cluster>,
     system: Arc<dyn System>,
+    images: Arc<RbdBackend>,
+    home: Location,
     own_key: bool,
 }
 
@@ -49,11 +55,17 @@ impl std::fmt::Debug for CephFsBackend {
 }
 
 impl CephFsBackend {
-    /// Folders of that cluster on that host. `own_key`: mounted by the daemon's own key, instead of
-    /// one for each volume.
+    /// Folders of that cluster on that host. `images` and `home` are for those that one host alone
+    /// may write; `own_key`: mounted by the daemon's own key, instead of one for each volume.
     #[must_use]
-    pub fn new(cluster: Arc<dyn Cluster>, system: Arc<dyn System>, own_key: bool) -> Self {
-        Self { cluster, system, own_key }
+    pub fn new(
+        cluster: Arc<dyn Cluster>,
+        system: Arc<dyn System>,
+        images: Arc<RbdBackend>,
+        home: Location,
+        own_key: bool,
+    ) -> Self {
+        Self { cluster, system, images, home, own_key }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::volume::{ByteSize, Location, MapperKind, Place, VolumeKind, VolumeNam
 pub struct Kinds {
     cluster: Arc<dyn Cluster>,
     system: Arc<dyn System>,
-    rbd: RbdBackend,
+    rbd: Arc<RbdBackend>,
     cephfs: CephFsBackend,
 }
 
@@ -42,9 +42,10 @@ impl Kinds {
         own_key: bool,
     ) -> Self {
         let (cluster, system) = (|| Arc::clone(cluster), || Arc::clone(system));
+        let rbd = Arc::new(RbdBackend::new(cluster(), system(), home.clone(), mapper));
         Self {
-            rbd: RbdBackend::new(cluster(), system(), home, mapper),
-            cephfs: CephFsBackend::new(cluster(), system(), own_key),
+            cephfs: CephFsBackend::new(cluster(), system(), Arc::clone(&rbd), home, own_key),
+            rbd,
             cluster: cluster(),
             system: system(),
         }

@@ -14,8 +14,8 @@ use jiff::SignedDuration;
 
 use super::options_table::{OPTIONS, OptionDef, find};
 use super::{
-    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SizeError,
-    VolumeKind,
+    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SharedBy,
+    SizeError, VolumeKind,
 };
 
 /// Options by their names.
@@ -85,6 +85,8 @@ pub struct VolumeOptions {
     pub isolated: bool,
     /// The folder that the volume is to be made of, instead of a new one.
     pub path: Option<FolderPath>,
+    /// How many hosts may write the folder at once.
+    pub access: SharedBy,
     /// The client of CephFS; `None`: the best that the host has.
     pub client: Option<CephFsClient>,
     /// Image features; empty: the cluster's default.
@@ -326,6 +328,7 @@ impl VolumeOptions {
             group: words.text("group"),
             isolated: words.0.get("isolated").is_none_or(|value| value != "false"),
             path: words.typed("path")?,
+            access: words.typed("access")?.unwrap_or(SharedBy::Many),
             client: words.typed("client")?,
             features: words.list("features", ','),
             object_size: words.typed::<Bytes>("object-size")?.map(|bytes| bytes.0),

@@ -6,7 +6,7 @@ use super::super::{AttachRequest, Attaching, Attachment, BackendError, MountPlan
 use super::{CephFsBackend, Folder};
 use crate::deadline::Deadline;
 use crate::system::{FolderMountRequest, FsUsage, Holder, Ownership, SystemError, SystemErrorKind};
-use crate::volume::{ByteSize, CephFsClient, FolderSpec, VolumeOptions};
+use crate::volume::{ByteSize, CephFsClient, FolderSpec, SharedBy, VolumeOptions};
 
 impl Attaching<FolderSpec, Folder> for CephFsBackend {
     fn attach(
@@ -14,27 +14,23 @@ impl Attaching<FolderSpec, Folder> for CephFsBackend {
         request: &AttachRequest<FolderSpec>,
         deadline: &Deadline,
     ) -> Result<Attachment<Folder>> {
-        let place = &request.location;
-        let (path, size) = self.path_of(place)?;
-        let mount = FolderMountRequest {
-            client: self.choose_client(request.options.client)?,
-            fs: place.fs().to_owned(),
-            path,
-            target: request.target.clone(),
-            read_only: request.read_only,
-            options: request.options.mount_options.clone(),
-            access: self.access(place, request.read_only)?,
-            id: serde_json::to_string(place).expect("a place is plain data"),
+        let held = match request.options.access {
+            SharedBy::One if !request.read_only => Some(self.hold(request, deadline)?),
+            _ => None,
         };
-        let mount = match self.system.mount_folder(&mount, deadline) {
-            Err(error) if may_make(place, &error, request) => {
-                self.make_within(place, &mount, &request.options, deadline)?;
-                self.system.mount_folder(&mount, deadline)?
+        let attached = self.mount_folder(request, deadline).and_then(|attached| {
+            held.iter().try_for_each(|_| self.note_client(&attached.attached))?;
+            Ok(attached)
+        });
+        match (attached, held) {
+            // Who holds it is known by the image.
+            (Ok(attached), Some(held)) => Ok(Attachment { address: held.address, ..attached }),
+            (Ok(attached), None) => Ok(attached),
+            (Err(error), _) => {
+                let late = deadline.for_undo(UNDO);
+                Err(error.with_undo(self.unmount(&request.location, &request.target, &late)))
             }
-            other => other?,
-        };
-        let address = mount.client_address.clone();
-        Ok(Attachment { attached: Folder { place: place.clone(), mount }, address, size })
+        }
     }
 
     fn attached(&self) -> Result<Vec<Folder>> {
@@ -51,20 +47,24 @@ impl Attaching<FolderSpec, Folder> for CephFsBackend {
         Ok(())
     }
 
-    fn unmount(&self, _: &FolderSpec, target: &Path, deadline: &Deadline) -> Result<()> {
+    fn unmount(&self, location: &FolderSpec, target: &Path, deadline: &Deadline) -> Result<()> {
         let ours = self.system.folder_mounts()?.into_iter().find(|mount| mount.target == target);
         match ours {
-            Some(mount) => Ok(self.system.unmount_folder(&mount, deadline)?),
-            None => Ok(self.system.unmount(target, deadline)?),
+            Some(mount) => self.system.unmount_folder(&mount, deadline)?,
+            None => self.system.unmount(target, deadline)?,
         }
+        self.let_go(location, deadline)
     }
 
     fn detach(&self, folder: &Folder, deadline: &Deadline) -> Result<()> {
-        Ok(self.system.unmount_folder(&folder.mount, deadline)?)
+        self.system.unmount_folder(&folder.mount, deadline)?;
+        self.let_go(&folder.place, deadline)
     }
 
-    fn cut_off(&self, folder: &Folder, _: &Path, deadline: &Deadline) -> Result<()> {
-        Ok(self.system.cut_off_folder(&folder.mount, deadline)?)
+    fn cut_off(&self, folder: &Folder, target: &Path, deadline: &Deadline) -> Result<()> {
+        self.system.cut_off_folder(&folder.mount, deadline)?;
+        let mut held = self.held(&folder.place)?.into_iter();
+        held.try_for_each(|device| self.images.cut_off(&device, target, deadline))
     }
 
     fn is_alive(&self, folder: &Folder, deadline: &Deadline) -> Result<bool> {
@@ -94,6 +94,34 @@ impl Attaching<FolderSpec, Folder> for CephFsBackend {
 }
 
 impl CephFsBackend {
+    fn mount_folder(
+        &self,
+        request: &AttachRequest<FolderSpec>,
+        deadline: &Deadline,
+    ) -> Result<Attachment<Folder>> {
+        let place = &request.location;
+        let (path, size) = self.path_of(place)?;
+        let mount = FolderMountRequest {
+            client: self.choose_client(request.options.client)?,
+            fs: place.fs().to_owned(),
+            path,
+            target: request.target.clone(),
+            read_only: request.read_only,
+            options: request.options.mount_options.clone(),
+            access: self.access(place, request.read_only)?,
+            id: serde_json::to_string(place).expect("a place is plain data"),
+        };
+        let mount = match self.system.mount_folder(&mount, deadline) {
+            Err(error) if may_make(place, &error, request) => {
+                self.make_within(place, &mount, &request.options, deadline)?;
+                self.system.mount_folder(&mount, deadline)?
+            }
+            other => other?,
+        };
+        let address = mount.client_address.clone();
+        Ok(Attachment { attached: Folder { place: place.clone(), mount }, address, size })
+    }
+
     /// The folder's path in its file system, and its quota.
     fn path_of(&self, place: &FolderSpec) -> Result<(String, ByteSize)> {
         Ok(match place {

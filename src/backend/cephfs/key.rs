@@ -51,7 +51,7 @@ impl CephFsBackend {
 }
 
 /// The name of a folder's client, without `client.`.
-fn client_id(place: &FolderSpec, read_only: bool) -> String {
+pub(super) fn client_id(place: &FolderSpec, read_only: bool) -> String {
     let (kind, names) = match place {
         FolderSpec::Subvolume(of) | FolderSpec::Within { subvolume: of, .. } => {
             ("", vec![of.fs.as_str(), &of.group, &of.subvolume])

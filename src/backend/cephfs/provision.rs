@@ -76,6 +76,7 @@ impl Provisioning<FolderSpec> for CephFsBackend {
     }
 
     fn deprovision(&self, location: &FolderSpec, keep: Option<Duration>) -> Result<()> {
+        self.drop_lock(location)?;
         let FolderSpec::Subvolume(subvolume) = location else { return self.take_keys(location) };
         let gone = self.take_keys(location).and_then(|()| match keep {
             Some(keep) => self.mark_as_trash(subvolume, keep),
@@ -110,8 +111,13 @@ impl Provisioning<FolderSpec> for CephFsBackend {
         }
     }
 
-    fn watchers(&self, _: &FolderSpec) -> Result<Vec<Watcher>> {
-        Ok(Vec::new())
+    fn watchers(&self, location: &FolderSpec) -> Result<Vec<Watcher>> {
+        match self.images.watchers(&self.lock_of(location)) {
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
+                Ok(Vec::new())
+            }
+            other => other,
+        }
     }
 
     fn resize(&self, location: &FolderSpec, size: ByteSize) -> Result<()> {

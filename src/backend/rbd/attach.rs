@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::cephfs::LOCK_PREFIX;
 use super::super::{AttachRequest, Attaching, Attachment, BackendError, MountPlan, Result};
 use super::RbdBackend;
 use crate::ceph::Watcher;
@@ -51,7 +52,8 @@ impl Attaching<ImageSpec, MappedDevice> for RbdBackend {
     }
 
     fn attached(&self) -> Result<Vec<MappedDevice>> {
-        Ok(self.system.mapped()?)
+        let mapped = self.system.mapped()?.into_iter();
+        Ok(mapped.filter(|device| !device.image.image.starts_with(LOCK_PREFIX)).collect())
     }
 
     fn mount(&self, device: &MappedDevice, plan: &MountPlan, deadline: &Deadline) -> Result<()> {

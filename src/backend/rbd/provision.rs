@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::cephfs::LOCK_PREFIX;
 use super::super::{
     BackendError, Found, Plan, Provisioning, Result, StoredInfo, Trash, TrashedItem,
 };
@@ -156,7 +157,8 @@ impl RbdBackend {
 
     fn survey_place(&self, at: &Location) -> Result<Vec<Found<ImageSpec>>> {
         let mut found = Vec::new();
-        for image in self.cluster.image_list(at)? {
+        let images = self.cluster.image_list(at)?.into_iter();
+        for image in images.filter(|image| !image.starts_with(LOCK_PREFIX)) {
             let location = at.image(image);
             match self.description(&location) {
                 Ok(description) => found.push(Found { location, description }),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::engine::takeover::{freeze, rbd_fuses};
+use crate::engine::takeover::{freeze, servers};
 use crate::engine::{SOON, assert_recorded, at_data, recorded};
 use crate::support::daemon::{run, timed, within, within_by};
 use crate::support::host::{EAGER, Host, on_two};
@@ -192,7 +192,7 @@ fn is_taken_from_a_dead_node(
     old: &str,
 ) -> (String, u64) {
     let [_, address] = holder(one, service.volume());
-    let processes = rbd_fuses(other);
+    let processes = servers(other);
     other.docker().ok(&["exec", "--detach", old, "sh", "-c", COUNTER]);
     let counts = || other.docker().exec(old, "cat /data/mark || true").as_str() > "1000003";
     assert!(within(SOON, counts), "the counter stands still");

@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 
 use crate::engine::at_data;
 use crate::support::daemon::Reply;
-use crate::support::host::{Host, for_each_kind, on_two};
+use crate::support::host::{Host, for_each_held_kind, for_each_kind, on_two};
+
+for_each_held_kind!(
+    a_volume_that_another_host_holds_is_refused_with_its_name,
+    a_mount_waits_until_the_other_host_lets_go,
+);
 
 for_each_kind!(
     two_creates_of_one_name_with_the_same_options_make_one_volume,
@@ -54,7 +59,6 @@ fn of_two_creates_of_one_name_with_other_options_one_says_so() {
     });
 }
 
-#[test]
 fn a_volume_that_another_host_holds_is_refused_with_its_name() {
     on_two(|one, other| {
         other.daemon(&["--reconcile-interval", "1s", "--busy-wait", "3s"]);
@@ -77,7 +81,6 @@ fn a_volume_that_another_host_holds_is_refused_with_its_name() {
     });
 }
 
-#[test]
 fn a_mount_waits_until_the_other_host_lets_go() {
     on_two(|one, other| {
         let volume = one.volume(&[]);

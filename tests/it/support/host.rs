@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::daemon::{Lab, Reply, ask, run, send, timed, within};
 pub(crate) use checks::tail;
 pub(crate) use docker::{Docker, IMAGE, text};
-pub(crate) use kind::{Kind, for_each_kind};
+pub(crate) use kind::{Kind, for_each_held_kind, for_each_kind};
 
 /// The engine that most tests use: the newest that Debian has.
 pub(crate) const NEWEST: &str = "28.5";

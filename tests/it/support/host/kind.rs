@@ -13,6 +13,8 @@ pub(crate) enum Kind {
     Rbd,
     /// Folders of CephFS, mounted by `ceph-fuse`.
     CephFs,
+    /// The same, for one writing host.
+    Single,
 }
 
 thread_local! {
@@ -35,7 +37,7 @@ impl Kind {
     pub(crate) fn server(self) -> &'static str {
         match self {
             Self::Rbd => "rbd-fuse",
-            Self::CephFs => "ceph-fuse",
+            Self::CephFs | Self::Single => "ceph-fuse",
         }
     }
 
@@ -43,7 +45,7 @@ impl Kind {
     pub(crate) fn attaching(self) -> &'static str {
         match self {
             Self::Rbd => "system.map",
-            Self::CephFs => "system.mount_folder",
+            Self::CephFs | Self::Single => "system.mount_folder",
         }
     }
 
@@ -52,6 +54,7 @@ impl Kind {
         match self {
             Self::Rbd => &[],
             Self::CephFs => &["--default", "type=cephfs"],
+            Self::Single => &["--default", "type=cephfs", "--default", "access=single"],
         }
     }
 }
@@ -61,7 +64,7 @@ impl Host {
     pub(crate) fn stored(&self) -> Vec<String> {
         match Kind::under_test() {
             Kind::Rbd => self.lab().rbd(&["ls"]).lines().map(str::to_owned).collect(),
-            Kind::CephFs => {
+            Kind::CephFs | Kind::Single => {
                 // The first volume makes the group.
                 if !self.named(&["subvolumegroup", "ls", "cephfs"]).contains(&"docker".to_owned()) {
                     return Vec::new();
@@ -99,3 +102,23 @@ macro_rules! for_each_kind {
     )+};
 }
 pub(crate) use for_each_kind;
+
+/// The same for the kinds that one host at a time may write: `NAME::rbd` and `NAME::cephfs`.
+macro_rules! for_each_held_kind {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::support::host::Kind;
+
+            #[test]
+            fn rbd() {
+                Kind::Rbd.test(super::$name);
+            }
+
+            #[test]
+            fn cephfs() {
+                Kind::Single.test(super::$name);
+            }
+        }
+    )+};
+}
+pub(crate) use for_each_held_kind;
