@@ -1,6 +1,7 @@
-//! Folders of CephFS on a real cluster, by `ceph-fuse`, or by the client of `DOCKER_CEPH_FOLDERS`:
-//! `hosts::cephfs` runs these tests once more on a virtual host, with the kernel's. Needs root, and
-//! `DOCKER_CEPH_LAB`.
+//! Folders of CephFS on a real cluster, by `ceph-fuse`. Needs root, and `DOCKER_CEPH_LAB`.
+//!
+//! `hosts::cephfs` runs these tests once more on a virtual host, with the kernel's client. It makes
+//! the folders, which takes long there, and names them in `DOCKER_CEPH_FOLDERS`.
 
 use std::fs::File;
 use std::io::Write;
@@ -25,13 +26,17 @@ use crate::loop_devices::{Elsewhere, sh, soon};
 const FS: &str = "cephfs";
 const QUOTA: u64 = 16 << 20;
 
-fn client() -> CephFsClient {
-    let word = std::env::var("DOCKER_CEPH_FOLDERS");
-    word.map_or(CephFsClient::Fuse, |word| word.parse().expect("kernel or fuse"))
+/// Folders that were made for these tests: name, path and key, a line each.
+fn given() -> Option<String> {
+    std::env::var("DOCKER_CEPH_FOLDERS").ok()
 }
 
 fn by_fuse() -> bool {
-    client() == CephFsClient::Fuse
+    given().is_none()
+}
+
+fn client() -> CephFsClient {
+    if by_fuse() { CephFsClient::Fuse } else { CephFsClient::Kernel }
 }
 
 /// `mon host = [v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0]`, as the lab writes it.
@@ -58,6 +63,13 @@ impl Volume {
     fn new() -> Self {
         static FS_MADE: Once = Once::new();
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        if let Some(all) = given() {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed) as usize;
+            let line = all.lines().nth(number).expect("a folder for each test");
+            let mut words = line.split(' ').map(str::to_owned);
+            let [name, path, key] = [(); 3].map(|()| words.next().expect("three words"));
+            return Self { name, path, key };
+        }
         FS_MADE.call_once(|| {
             let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/cluster");
             if !admin("ceph fs ls").contains(FS) {
@@ -93,6 +105,9 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
+        if given().is_some() {
+            return;
+        }
         let conf = lab().join("cluster/ceph.conf");
         let (conf, name) = (conf.display(), &self.name);
         let script = format!(

@@ -91,6 +91,15 @@ fn address(host: &Machine) -> String {
     host.run("cat /sys/bus/rbd/devices/*/client_addr")
 }
 
+/// The client by which a host shares a volume, as the volume's record has it.
+fn address_in_sharers(host: &Machine, volume: &str) -> String {
+    let status = host.docker().inspect(volume)["Status"].clone();
+    let all = status["sharers"].as_array().cloned().unwrap_or_default();
+    let own = all.iter().find(|sharer| sharer["here"] == true);
+    let address = own.and_then(|sharer| sharer["address"].as_str());
+    address.unwrap_or_else(|| panic!("no client of {}: {status}", host.name())).to_owned()
+}
+
 fn is_fenced(host: &Machine, address: &str) -> bool {
     host.network().ceph(&["osd", "blocklist", "ls"]).contains(address)
 }

@@ -1,10 +1,10 @@
-//! What the mappers and file systems need of this host: kernel, devices and programs.
+//! What mappers, file systems and mounts of CephFS need of this host: kernel, devices and programs.
 
 use std::collections::BTreeSet;
 
 use super::{failed, ok, warning};
 use crate::service::Finding;
-use crate::system::{LinuxSystem, MapperSupport, Mappers};
+use crate::system::{CephFsSupport, FolderMounts, LinuxSystem, MapperSupport, Mappers};
 use crate::volume::MapperKind;
 
 /// Programs that every mapper's volumes need.
@@ -20,6 +20,7 @@ type Missing = (&'static str, &'static str);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) mappers: Vec<MapperSupport>,
+    pub(super) cephfs_clients: Vec<CephFsSupport>,
     pub(super) missing: Vec<Missing>,
     pub(super) missing_for_xfs: Vec<Missing>,
 }
@@ -28,6 +29,7 @@ impl Facts {
     pub(super) fn gather(system: &LinuxSystem) -> Self {
         Self {
             mappers: system.supported(),
+            cephfs_clients: system.cephfs_clients(),
             missing: system.missing_programs(&PROGRAMS),
             missing_for_xfs: system.missing_programs(&XFS_PROGRAMS),
         }
@@ -38,7 +40,24 @@ impl Facts {
 pub(super) fn check(facts: &Facts, chosen: Option<MapperKind>) -> Vec<Finding> {
     let mut findings = vec![check_mapper(&facts.mappers, chosen)];
     findings.extend(check_programs(facts));
+    findings.push(check_cephfs(&facts.cephfs_clients));
     findings
+}
+
+/// A host that mounts no folder needs no client for it.
+fn check_cephfs(clients: &[CephFsSupport]) -> Finding {
+    if let Some(usable) = clients.iter().find(|of| of.missing.is_none()) {
+        return ok("cephfs client", format!("{} can be used", usable.client));
+    }
+    let lack = |of: &CephFsSupport| {
+        format!("{}: {}", of.client, of.missing.as_deref().unwrap_or_default())
+    };
+    let detail: Vec<_> = clients.iter().map(lack).collect();
+    warning(
+        "cephfs client",
+        detail.join("\n"),
+        "for volumes of type=cephfs, do one of these".to_owned(),
+    )
 }
 
 fn check_mapper(mappers: &[MapperSupport], chosen: Option<MapperKind>) -> Finding {
@@ -89,6 +108,7 @@ fn names_and_packages(missing: &[Missing]) -> (String, String) {
 mod tests {
     use super::*;
     use crate::service::Verdict;
+    use crate::volume::CephFsClient;
 
     fn mappers(missing: [Option<&str>; 3]) -> Vec<MapperSupport> {
         let all = MapperKind::ALL.iter().zip(missing);
@@ -119,9 +139,27 @@ mod tests {
     }
 
     #[test]
+    fn any_client_of_cephfs_will_do_and_none_is_only_a_warning() {
+        let clients = |missing: [Option<&str>; 2]| {
+            let all = CephFsClient::ALL.iter().zip(missing);
+            let support = |(client, missing): (&CephFsClient, Option<&str>)| CephFsSupport {
+                client: *client,
+                missing: missing.map(str::to_owned),
+            };
+            all.map(support).collect::<Vec<_>>()
+        };
+        let found = |missing| check_cephfs(&clients(missing));
+        assert_eq!(found([Some("no module"), None]).detail, "fuse can be used");
+        let none = found([Some("no module"), Some("no ceph-fuse")]);
+        assert_eq!(none.verdict, Verdict::Warning);
+        assert_eq!(none.detail, "kernel: no module\nfuse: no ceph-fuse");
+    }
+
+    #[test]
     fn a_missing_program_is_named_with_its_package() {
         let facts = Facts {
             mappers: mappers([None, None, None]),
+            cephfs_clients: Vec::new(),
             missing: vec![("mkfs.ext4", "e2fsprogs"), ("e2fsck", "e2fsprogs")],
             missing_for_xfs: vec![("mkfs.xfs", "xfsprogs")],
         };

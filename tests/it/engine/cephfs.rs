@@ -421,3 +421,31 @@ fn an_image_pushed_to_one_registry_is_pulled_from_another_on_the_same_volume() {
         other.docker().ok(&["rmi", "127.0.0.1:5102/shared:1"]);
     });
 }
+
+/// `docs/examples/logs.yaml`: a file for each writer, and a reader that sees all of them grow.
+#[test]
+fn logs_of_two_hosts_are_read_by_a_third_container_while_they_are_written() {
+    on_two(|one, other| {
+        let volume = folder(one, &[]);
+        let data = at_data!(volume);
+        let write = "while :; do i=$((i + 1)); echo $i >> /data/$NAME.log; sleep 0.2; done";
+        for host in [&*one, &*other] {
+            let script = format!("NAME={}; {write}", host.name());
+            host.docker().start(&host.fresh("writer"), data, &script);
+        }
+        let reader = other.fresh("reader");
+        other.docker().idle(&reader, &["-v", &format!("{volume}:/data:ro")]);
+        let last = |host: &Host| -> u64 {
+            let script = format!("tail -n 1 /data/{}.log 2> /dev/null || echo 0", host.name());
+            other.docker().exec(&reader, &script).parse().unwrap_or_default()
+        };
+        for host in [&*one, &*other] {
+            let before = last(host);
+            assert!(within(SOON, || last(host) > before + 5), "{} stands at {before}", host.name());
+        }
+        // Every line is there, in its order.
+        let whole = "for f in /data/*.log; do n=0; while read -r i; do n=$((n + 1)); \
+                     [ $i = $n ] || exit 1; done < $f; done; echo whole";
+        assert_eq!(other.docker().exec(&reader, whole), "whole");
+    });
+}
