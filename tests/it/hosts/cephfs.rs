@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{address_in_sharers, state, try_mount, unmount};
-use crate::engine::{RECORDER, VERIFIER, assert_recording, at_data, has_failed, recorded};
+use super::{address_in_sharers, records, state, try_mount, unmount};
+use crate::engine::{RECORDER, assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::within;
 use crate::support::machine::{Machine, SOON, on_one, on_two};
 
@@ -41,8 +41,7 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
 
         // What one has synced the other reads, and the other way.
         let acknowledged = recorded(one.docker(), &writer);
-        let there = other.run(&VERIFIER.replace("/data", &theirs));
-        assert!(there.parse::<u64>().is_ok_and(|there| there >= acknowledged), "{there}");
+        assert!(records(other, &theirs) >= acknowledged);
         other.run(&format!("echo back > {theirs}/back && sync {theirs}/back"));
         assert_eq!(one.docker().exec(&writer, "cat /data/back"), "back");
 
@@ -95,8 +94,7 @@ fn a_kernel_that_is_cut_off_for_a_minute_goes_on_and_one_that_is_fenced_starts_a
         one.mend();
         assert_recording(one.docker(), &writer);
         assert!(!has_failed(one.docker(), &writer));
-        let there = other.run(&VERIFIER.replace("/data", &theirs));
-        assert!(there.parse::<u64>().is_ok_and(|there| there >= acknowledged), "{there}");
+        assert!(records(other, &theirs) >= acknowledged);
         unmount(other, &volume);
 
         // Shut out behind its back: it says so, and its next mount has another client.
@@ -107,8 +105,7 @@ fn a_kernel_that_is_cut_off_for_a_minute_goes_on_and_one_that_is_fenced_starts_a
         one.docker().ok(&["rm", "--force", &writer]);
         let ours = mounted(one, &volume);
         assert_ne!(address_in_sharers(one, &volume), client);
-        let there = one.run(&VERIFIER.replace("/data", &ours));
-        assert!(there.parse::<u64>().is_ok_and(|there| there >= acknowledged), "{there}");
+        assert!(records(one, &ours) >= acknowledged);
         unmount(one, &volume);
         one.network().ceph(&["osd", "blocklist", "rm", &client]);
     });
