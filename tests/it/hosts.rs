@@ -54,17 +54,22 @@ fn take(host: &Machine, volume: &str, acknowledged: u64) -> (String, u64) {
     (mountpoint, there)
 }
 
-/// The number of records, all of which are whole. They are looked through on this machine, which
-/// takes a moment instead of seconds.
+/// The number of records, all of which are whole.
 #[track_caller]
 fn records(host: &Machine, mountpoint: &str) -> u64 {
+    let count = verified(host, mountpoint);
+    count.parse().unwrap_or_else(|_| panic!("on {}: {count}", host.name()))
+}
+
+/// What the verifier says of the records: their number, or what is wrong. They are looked through on
+/// this machine, which takes a moment instead of seconds.
+fn verified(host: &Machine, mountpoint: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let log = host.run(&format!("cat {mountpoint}/log")) + "\n";
     std::fs::write(folder.path().join("log"), log).expect("the log is written");
     let script = VERIFIER.replace("/data", folder.path().to_str().expect("the path is text"));
     let output = run(timed(60, "sh").args(["-c", &script]));
-    let count = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-    count.parse().unwrap_or_else(|_| panic!("on {}: {count}", host.name()))
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 #[track_caller]

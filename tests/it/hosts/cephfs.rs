@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{address_in_sharers, records, state, try_mount, unmount};
+use super::{address_in_sharers, records, state, try_mount, unmount, verified};
 use crate::engine::{RECORDER, assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::within;
 use crate::support::machine::{Machine, SOON, on_one, on_two};
+use crate::support::repeats;
 
-/// How long a host is cut off from the cluster.
-const CUT: Duration = Duration::from_secs(60);
+/// How long a host is cut off from the cluster: a minute, where tests repeat in full.
+fn cut_for() -> Duration {
+    Duration::from_secs(if repeats() > 1 { 60 } else { 15 })
+}
 
 /// What no call may take longer than, on a host that reaches nobody.
 const PROMPT: Duration = Duration::from_secs(75);
@@ -20,6 +23,19 @@ const PROMPT: Duration = Duration::from_secs(75);
 #[track_caller]
 fn mounted(host: &Machine, volume: &str) -> String {
     try_mount(host, volume).0.unwrap_or_else(|error| panic!("{}: {error}", host.name()))
+}
+
+/// Every acknowledged record can be read on the host while another one writes. A read that meets an
+/// append may see the last record twice (seen with Linux 6.1, and never in the file): the next does
+/// not.
+#[track_caller]
+fn assert_reads(host: &Machine, mountpoint: &str, acknowledged: u64) {
+    let mut said = String::new();
+    let whole = within(SOON, || {
+        said = verified(host, mountpoint);
+        said.parse::<u64>().is_ok_and(|there| there >= acknowledged)
+    });
+    assert!(whole, "{acknowledged} were acknowledged; on {}: {said}", host.name());
 }
 
 /// Does a script fail on the host, and say so?
@@ -41,7 +57,7 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
 
         // What one has synced the other reads, and the other way.
         let acknowledged = recorded(one.docker(), &writer);
-        assert!(records(other, &theirs) >= acknowledged);
+        assert_reads(other, &theirs, acknowledged);
         other.run(&format!("echo back > {theirs}/back && sync {theirs}/back"));
         assert_eq!(one.docker().exec(&writer, "cat /data/back"), "back");
 
@@ -68,7 +84,7 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
 }
 
 #[test]
-fn a_kernel_that_is_cut_off_for_a_minute_goes_on_and_one_that_is_fenced_starts_anew() {
+fn a_kernel_that_is_cut_off_goes_on_and_one_that_is_fenced_starts_anew() {
     on_two(|one, other| {
         one.announce("the cluster did not answer in time");
         one.announce("volume is broken");
@@ -90,11 +106,14 @@ fn a_kernel_that_is_cut_off_for_a_minute_goes_on_and_one_that_is_fenced_starts_a
             assert!(asked.elapsed() < PROMPT, "{verb} {:?}: {reply:?}", asked.elapsed());
         }
         let acknowledged = recorded(one.docker(), &writer);
-        thread::sleep(CUT.saturating_sub(start.elapsed()));
+        thread::sleep(cut_for().saturating_sub(start.elapsed()));
         one.mend();
-        assert_recording(one.docker(), &writer);
+        // The kernel waits longer and longer between its attempts.
+        let before = recorded(one.docker(), &writer);
+        let on = || recorded(one.docker(), &writer) > before + 3;
+        assert!(within(2 * SOON, on), "it stands at {before}");
         assert!(!has_failed(one.docker(), &writer));
-        assert!(records(other, &theirs) >= acknowledged);
+        assert_reads(other, &theirs, acknowledged);
         unmount(other, &volume);
 
         // Shut out behind its back: it says so, and its next mount has another client.
