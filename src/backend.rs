@@ -158,6 +158,9 @@ pub trait Trash<L = Place>: Send + Sync {
     fn restore(&self, item: &TrashedItem<L>, name: &VolumeName) -> Result<L>;
 
     /// Deletes it for good.
+    /// What may have been restored under that name by somebody who did not live to say so.
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found<L>>>;
+
     fn purge(&self, item: &TrashedItem<L>) -> Result<()>;
 }
 

@@ -167,6 +167,12 @@ impl Trash for Kinds {
         match &item.location {
             Place::Image(image) => self.rbd.restore(&item.at(image), name).map(Place::from),
             Place::Folder(folder) => self.cephfs.restore(&item.at(folder), name).map(Place::from),
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found>> {
+        let images = self.rbd.restored(name)?.into_iter().map(Found::of_kind);
+        let folders = unless_closed(self.cephfs.restored(name))?.into_iter().map(Found::of_kind);
+        Ok(images.chain(folders).collect())
+    }
+
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::{BackendError, Found, Plan, Provisioning, Result, StoredInfo};
+use super::trash::told;
 use super::{CephFsBackend, DESCRIPTION_KEY, GROUP};
 use crate::ceph::{
     ClusterErrorKind, FileSystem, PoolUsage, SubvolumeInfo, SubvolumeLayout, SubvolumeState,
@@ -146,8 +147,8 @@ impl Provisioning<FolderSpec> for CephFsBackend {
         for at in self.subvolumes()? {
             let location = FolderSpec::Subvolume(at);
             // What is in the trash is no volume; one that went meanwhile is none any more.
-            let Ok(false) = self.is_trash(&location) else { continue };
-            let Ok(description) = self.description(&location) else { continue };
+            let Some(false) = told(self.is_trash(&location))? else { continue };
+            let Some(description) = told(self.description(&location))? else { continue };
             found.push(Found { location, description });
         }
         Ok(found)

@@ -120,6 +120,15 @@ impl Trash<ImageSpec> for RbdBackend {
         let at = &item.location.location;
         self.cluster.trash_restore(at, &item.id, name.as_str())?;
         Ok(at.image(name.as_str()))
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found<ImageSpec>>> {
+        let location = self.home.image(name.as_str());
+        match self.cluster.metadata_get(&location, DESCRIPTION_KEY) {
+            Ok(description) => Ok(vec![Found { location, description }]),
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     }
 
     fn purge(&self, item: &TrashedItem<ImageSpec>) -> Result<()> {
