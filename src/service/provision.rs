@@ -267,10 +267,20 @@ impl Service {
         let entry = self.without_gone_sharers(verb, self.entry(verb)?)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
         self.refuse_claimed(verb, &entry.record, policy)?;
+        let mut removing = Record {
+            state: RecordState::Removing,
+            work: Some(self.work()),
+            ..entry.record.clone()
+        };
         if policy == RemovePolicy::Keep {
-            return self.forget(verb, &entry);
+            self.describe_forgotten(verb, &entry.record)?;
+            // It is nobody's any more.
+            removing.adopted = true;
+            removing.options.remove("on-remove");
+        } else {
+            removing.options.insert("on-remove".to_owned(), policy.to_string());
         }
-        self.remove_image(verb, &entry, policy)
+        self.remove_marked(verb, &entry, &removing)
     }
 
     /// To forget a reader of an image is nothing to the image's writer. Where nobody claims the
@@ -284,14 +294,8 @@ impl Service {
         Ok(())
     }
 
-    fn remove_image(&self, verb: Verb<'_>, entry: &Entry, policy: RemovePolicy) -> Result<()> {
-        let mut removing = Record {
-            state: RecordState::Removing,
-            work: Some(self.work()),
-            ..entry.record.clone()
-        };
-        removing.options.insert("on-remove".to_owned(), policy.to_string());
-        let marked = self.catalog.replace(verb.name, entry, &removing);
+    fn remove_marked(&self, verb: Verb<'_>, entry: &Entry, removing: &Record) -> Result<()> {
+        let marked = self.catalog.replace(verb.name, entry, removing);
         let marked = marked.map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, Some(&marked));
         self.finish_remove(verb, &marked).map_err(|error| {
@@ -329,6 +333,8 @@ impl Service {
                 let gone = self.backend.deprovision(&record.location, keep);
                 gone.map_err(|error| self.failed(verb, error))?;
             }
+        } else if !self.is_anothers_too(verb, &record.location)? {
+            self.backend.close(&record.location).map_err(|error| self.failed(verb, error))?;
         }
         match self.catalog.remove(verb.name, entry) {
             // Somebody else has finished it.
@@ -379,22 +385,26 @@ impl Service {
         }
     }
 
-    /// Drops the record and leaves the image, which says that it was let go on purpose.
-    fn forget(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
-        if !entry.record.is_read_only() {
-            let mut description = entry.record.description(verb.name);
-            description.forgotten = true;
-            let text = serde_json::to_string(&description)
-                .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
-            match self.backend.describe(&entry.record.location, &text) {
-                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {}
-                other => other.map_err(|error| self.failed(verb, error))?,
-            }
+    /// What is left where it is says that it was let go on purpose.
+    fn describe_forgotten(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        if record.is_read_only() {
+            return Ok(());
         }
-        self.catalog.remove(verb.name, entry).map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, None);
-        self.forget_observations(verb.name);
-        Ok(())
+        let mut description = record.description(verb.name);
+        description.forgotten = true;
+        let text = serde_json::to_string(&description)
+            .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
+        match self.backend.describe(&record.location, &text) {
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| self.failed(verb, error)),
+        }
+    }
+
+    /// Is what lies there another volume as well? Several may share it, and one key lets all in.
+    fn is_anothers_too(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
+        let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
+        let mut others = records.iter().filter(|(name, _)| *name != verb.name);
+        Ok(others.any(|(_, stored)| stored.entry().record.location == *place))
     }
 
     fn refuse_protected(&self, verb: Verb<'_>, record: &Record) -> Result<()> {

@@ -77,16 +77,21 @@ impl Provisioning<FolderSpec> for CephFsBackend {
     }
 
     fn deprovision(&self, location: &FolderSpec, keep: Option<Duration>) -> Result<()> {
-        self.drop_lock(location)?;
-        let FolderSpec::Subvolume(subvolume) = location else { return self.take_keys(location) };
-        let gone = self.take_keys(location).and_then(|()| match keep {
+        self.close(location)?;
+        let FolderSpec::Subvolume(subvolume) = location else { return Ok(()) };
+        let gone = match keep {
             Some(keep) => self.mark_as_trash(subvolume, keep),
-            None => Ok(self.cluster.subvolume_remove(subvolume)?),
-        });
+            None => self.cluster.subvolume_remove(subvolume).map_err(BackendError::from),
+        };
         match gone {
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    fn close(&self, location: &FolderSpec) -> Result<()> {
+        self.drop_lock(location)?;
+        self.take_keys(location)
     }
 
     fn info(&self, location: &FolderSpec) -> Result<StoredInfo> {

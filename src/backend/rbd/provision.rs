@@ -69,6 +69,10 @@ impl Provisioning<ImageSpec> for RbdBackend {
         }
     }
 
+    fn close(&self, _: &ImageSpec) -> Result<()> {
+        Ok(())
+    }
+
     fn info(&self, location: &ImageSpec) -> Result<StoredInfo> {
         let info = self.cluster.image_info(location)?;
         Ok(StoredInfo { id: info.id, size: info.size, features: info.features })
@@ -116,10 +120,6 @@ impl Trash<ImageSpec> for RbdBackend {
         Ok(self.cluster.trash_metadata_get(at, &item.id, DESCRIPTION_KEY)?)
     }
 
-    fn restore(&self, item: &TrashedItem<ImageSpec>, name: &VolumeName) -> Result<ImageSpec> {
-        let at = &item.location.location;
-        self.cluster.trash_restore(at, &item.id, name.as_str())?;
-        Ok(at.image(name.as_str()))
     fn restored(&self, name: &VolumeName) -> Result<Vec<Found<ImageSpec>>> {
         let location = self.home.image(name.as_str());
         match self.cluster.metadata_get(&location, DESCRIPTION_KEY) {
@@ -129,6 +129,10 @@ impl Trash<ImageSpec> for RbdBackend {
         }
     }
 
+    fn restore(&self, item: &TrashedItem<ImageSpec>, name: &VolumeName) -> Result<ImageSpec> {
+        let at = &item.location.location;
+        self.cluster.trash_restore(at, &item.id, name.as_str())?;
+        Ok(at.image(name.as_str()))
     }
 
     fn purge(&self, item: &TrashedItem<ImageSpec>) -> Result<()> {
