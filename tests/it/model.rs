@@ -13,10 +13,12 @@
 
 mod catalog;
 mod faults;
+mod kind;
 mod meanwhile;
 mod reference;
 mod simulation;
 mod situations;
+mod stored;
 mod takeover;
 mod verb;
 mod world;
