@@ -349,8 +349,11 @@ impl Service {
 
     /// Is what lies there the record's image, and not another that has its name by now?
     fn is_its_image(&self, verb: Verb<'_>, record: &Record) -> Result<bool> {
-        let found = self.image_info(verb, &record.location)?;
-        Ok(found.is_some_and(|info| record.id.as_ref().is_none_or(|id| *id == info.id)))
+        let Some(found) = self.image_info(verb, &record.location)? else { return Ok(false) };
+        match &record.id {
+            Some(id) => Ok(*id == found.id),
+            None => Ok(!self.is_anothers_too(verb, &record.location)?),
+        }
     }
 
     /// What the image says of itself; `None` where there is none.

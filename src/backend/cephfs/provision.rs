@@ -6,8 +6,8 @@ use super::super::{BackendError, Found, Plan, Provisioning, Result, StoredInfo};
 use super::trash::told;
 use super::{CephFsBackend, DESCRIPTION_KEY, GROUP};
 use crate::ceph::{
-    ClusterErrorKind, FileSystem, PoolUsage, SubvolumeInfo, SubvolumeLayout, SubvolumeState,
-    Watcher,
+    ClusterError, ClusterErrorKind, FileSystem, PoolUsage, SubvolumeInfo, SubvolumeLayout,
+    SubvolumeState, Watcher,
 };
 use crate::volume::{
     ByteSize, FolderPath, FolderSpec, PathSpec, SubvolumeSpec, VolumeName, VolumeOptions,
@@ -94,7 +94,11 @@ impl Provisioning<FolderSpec> for CephFsBackend {
         self.take_keys(location)
     }
 
+    /// As with an image, nothing is there any more of what is in the trash.
     fn info(&self, location: &FolderSpec) -> Result<StoredInfo> {
+        if self.is_trash(location)? {
+            return Err(in_the_trash(location).into());
+        }
         let (id, size) = match location {
             FolderSpec::Subvolume(at) | FolderSpec::Within { subvolume: at, .. } => {
                 let info = self.cluster.subvolume_info(at)?;
@@ -174,6 +178,11 @@ impl CephFsBackend {
                 None => self.cluster.subvolume_create(subvolume, layout)?,
                 Some(info) if is_left(&info) => {
                     self.cluster.subvolume_remove(subvolume)?;
+                }
+                Some(_) if self.is_trash(&FolderSpec::Subvolume(subvolume.clone()))? => {
+                    return Err(BackendError::Conflict(format!(
+                        "subvolume {subvolume} went to the trash at the same time; try again"
+                    )));
                 }
                 Some(info) if info.quota == layout.size => return Ok(()),
                 Some(info) => {
@@ -279,6 +288,16 @@ impl CephFsBackend {
 /// Is it what a manager has left that died while it made it, and empty?
 fn is_left(info: &SubvolumeInfo) -> bool {
     info.state == SubvolumeState::HalfMade || (info.mended && info.used.bytes() == 0)
+}
+
+fn in_the_trash(location: &FolderSpec) -> ClusterError {
+    ClusterError {
+        kind: ClusterErrorKind::NotFound,
+        call: "look at subvolume",
+        subject: location.to_string(),
+        errno: libc::ENOENT,
+        message: "it is in the trash".to_owned(),
+    }
 }
 
 fn check_data_pool(fs: &FileSystem, options: &VolumeOptions) -> Result<()> {
