@@ -128,9 +128,20 @@ impl Service {
             Ok(_) => Ok(target.clone()),
             Err(Insert::Failed(error)) => Err(error),
             Err(Insert::Taken) => {
+                self.give_back(verb, &record)?;
                 Err(verb.error(ErrorKind::AlreadyExists, "the name was taken at the same time"))
             }
         }
+    }
+
+    /// What was taken out of the trash and has no name goes back, unless the name was taken for it.
+    fn give_back(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        if self.is_recorded(verb, &record.location)? {
+            return Ok(());
+        }
+        let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
+        let gone = self.backend.deprovision(&record.location, Some(options.trash_expiry));
+        gone.map_err(|error| self.failed(verb, error))
     }
 
     fn restore_newest(
@@ -194,7 +205,7 @@ impl Service {
     }
 
     /// Does any volume lie there?
-    fn is_recorded(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
+    pub(super) fn is_recorded(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
         let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
         Ok(records.values().any(|stored| stored.entry().record.location == *place))
     }
