@@ -403,13 +403,6 @@ impl Service {
         }
     }
 
-    /// Is what lies there another volume as well? Several may share it, and one key lets all in.
-    fn is_anothers_too(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
-        let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
-        let mut others = records.iter().filter(|(name, _)| *name != verb.name);
-        Ok(others.any(|(_, stored)| stored.entry().record.location == *place))
-    }
-
     fn refuse_protected(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
         if !record.is_protected() {
             return Ok(());
