@@ -111,6 +111,10 @@ pub trait Provisioning<L = Place>: Send + Sync {
     /// where it is gone.
     fn deprovision(&self, location: &L, keep: Option<Duration>) -> Result<()>;
 
+    /// Takes back what the driver has made for the use of the stored thing, which stays as it is.
+    /// Success where there is nothing of it.
+    fn close(&self, location: &L) -> Result<()>;
+
     /// What the stored thing says of itself.
     fn info(&self, location: &L) -> Result<StoredInfo>;
 
@@ -153,6 +157,9 @@ pub trait Trash<L = Place>: Send + Sync {
 
     /// The description on something in the trash.
     fn trash_description(&self, item: &TrashedItem<L>) -> Result<Option<String>>;
+
+    /// What may have been restored under that name by somebody who did not live to say so.
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found<L>>>;
 
     /// Takes it out of the trash, under that name where it can have one; where it lies then.
     fn restore(&self, item: &TrashedItem<L>, name: &VolumeName) -> Result<L>;

@@ -122,6 +122,10 @@ impl Provisioning for Kinds {
         at!(self.deprovision(location, keep))
     }
 
+    fn close(&self, location: &Place) -> Result<()> {
+        at!(self.close(location))
+    }
+
     fn info(&self, location: &Place) -> Result<StoredInfo> {
         at!(self.info(location))
     }
@@ -161,6 +165,12 @@ impl Trash for Kinds {
             Place::Image(image) => self.rbd.trash_description(&item.at(image)),
             Place::Folder(folder) => self.cephfs.trash_description(&item.at(folder)),
         }
+    }
+
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found>> {
+        let images = self.rbd.restored(name)?.into_iter().map(Found::of_kind);
+        let folders = unless_closed(self.cephfs.restored(name))?.into_iter().map(Found::of_kind);
+        Ok(images.chain(folders).collect())
     }
 
     fn restore(&self, item: &TrashedItem, name: &VolumeName) -> Result<Place> {

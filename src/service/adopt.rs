@@ -111,7 +111,7 @@ impl Service {
                 .advise(format!("bring it back under another: undelete {name} --as NEW")));
         }
         // Restored by an attempt that died before it wrote the record?
-        let (location, description) = match self.unrecorded(name, target) {
+        let (location, description) = match self.unrecorded(verb, name)? {
             Some(found) => found,
             None => self.restore_newest(verb, name, target)?,
         };
@@ -128,9 +128,20 @@ impl Service {
             Ok(_) => Ok(target.clone()),
             Err(Insert::Failed(error)) => Err(error),
             Err(Insert::Taken) => {
+                self.give_back(verb, &record)?;
                 Err(verb.error(ErrorKind::AlreadyExists, "the name was taken at the same time"))
             }
         }
+    }
+
+    /// What was taken out of the trash and has no name goes back, unless the name was taken for it.
+    fn give_back(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        if self.is_recorded(verb, &record.location)? {
+            return Ok(());
+        }
+        let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
+        let gone = self.backend.deprovision(&record.location, Some(options.trash_expiry));
+        gone.map_err(|error| self.failed(verb, error))
     }
 
     fn restore_newest(
@@ -173,12 +184,30 @@ impl Service {
         Ok(newest)
     }
 
-    fn unrecorded(&self, name: &VolumeName, target: &VolumeName) -> Option<(Place, Description)> {
-        let location = Place::Image(self.settings.home.image(target.as_str()));
-        let text = self.backend.description(&location).ok().flatten()?;
-        let description = Description::read(&text)?;
-        let is_it = description.name == *name || description.name == *target;
-        (is_it && !description.forgotten).then_some((location, description))
+    /// What says that it is the volume `name`, or the one that it becomes, and is no volume's.
+    fn unrecorded(
+        &self,
+        verb: Verb<'_>,
+        name: &VolumeName,
+    ) -> Result<Option<(Place, Description)>> {
+        let found = self.backend.restored(verb.name).map_err(|e| self.failed(verb, e))?;
+        let described = found.into_iter().filter_map(|found| {
+            let description = Description::read(&found.description?)?;
+            let is_it = description.name == *name || description.name == *verb.name;
+            (is_it && !description.forgotten).then_some((found.location, description))
+        });
+        for (location, description) in described {
+            if !self.is_recorded(verb, &location)? {
+                return Ok(Some((location, description)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does any volume lie there?
+    pub(super) fn is_recorded(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
+        let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
+        Ok(records.values().any(|stored| stored.entry().record.location == *place))
     }
 
     /// Every image of ours in any trash that this client can see.

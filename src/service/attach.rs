@@ -10,10 +10,11 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
-use crate::backend::{AttachRequest, Attached, Attaching, BackendError, MountPlan};
+use crate::backend::{AttachRequest, Attached, Attaching, BackendError, MountPlan, Provisioning};
+use crate::catalog::Entry;
 use crate::deadline::Deadline;
 use crate::system::Ownership;
-use crate::volume::{ByteSize, MountId, Record, VolumeName, VolumeOptions};
+use crate::volume::{ByteSize, MountId, Record, RecordState, VolumeName, VolumeOptions};
 
 /// How long an undo may take after its cause used up the deadline.
 const UNDO: Duration = Duration::from_secs(15);
@@ -271,9 +272,28 @@ impl Service {
                 step(self.backend.detach(attached, verb.deadline))?;
             }
         }
-        self.drop_claim(verb, &reference, used)?;
+        let entry = self.drop_claim(verb, &reference, used)?;
+        self.close_removed(verb, &reference, entry.as_ref())?;
         self.references.remove(verb.name).map_err(|error| self.failed(verb, error))?;
         self.forget_observations(verb.name);
+        Ok(())
+    }
+
+    /// Where it was removed while it was brought here, that may have made anew what the remove took.
+    fn close_removed(
+        &self,
+        verb: Verb<'_>,
+        reference: &Reference,
+        entry: Option<&Entry>,
+    ) -> Result<()> {
+        let place = &reference.location;
+        let removed = match entry.filter(|entry| entry.record.location == *place) {
+            Some(entry) => entry.record.state == RecordState::Removing,
+            None => !self.is_recorded(verb, place)?,
+        };
+        if removed {
+            self.backend.close(place).map_err(|error| self.failed(verb, error))?;
+        }
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use super::references::Reference;
 use super::{ErrorKind, Result, Service, Verb, VolumeError};
 use crate::backend::{Attachment, Fencing, Provisioning};
 use crate::catalog::{CatalogError, Entry, Fence};
-use crate::volume::{ByteSize, Claim, Record};
+use crate::volume::{ByteSize, Claim, Record, RecordState};
 
 /// How often a holder is looked at again.
 const POLL: Duration = Duration::from_millis(500);
@@ -36,6 +36,12 @@ impl Service {
         let mut silence = Silence::default();
         loop {
             let entry = self.entry(verb)?;
+            if entry.record.state != RecordState::Ready
+                || entry.record.location != reference.location
+            {
+                let cause = "the volume was removed, or made anew, at the same time";
+                return Err(verb.error(ErrorKind::Unavailable, cause));
+            }
             let verdict = if reference.shared {
                 self.judge_sharer(verb, &entry.record)?
             } else {
@@ -161,7 +167,8 @@ impl Service {
             for claim in ours.filter(|claim| **claim == before) {
                 *claim = after.clone();
             }
-            Some(record)
+            // One that is being removed is its remover's.
+            (record.state == RecordState::Ready).then_some(record)
         })?;
         if record.claim.iter().chain(&record.sharers).any(|claim| *claim == after) {
             return Ok(());
@@ -184,7 +191,7 @@ impl Service {
         verb: Verb<'_>,
         reference: &Reference,
         used: Option<ByteSize>,
-    ) -> Result<()> {
+    ) -> Result<Option<Entry>> {
         let ours = |claim: &Claim| reference.has_made(claim);
         let dropped = self.catalog.update(verb.name, |record| {
             let held = record.claim.iter().chain(&record.sharers).any(ours);
@@ -198,7 +205,7 @@ impl Service {
         });
         let entry = dropped.map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, entry.as_ref());
-        Ok(())
+        Ok(entry)
     }
 }
 

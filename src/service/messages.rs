@@ -17,6 +17,10 @@ use crate::volume::VolumeName;
 /// How long an answer is waited for: longer than an unmount takes that has much to write.
 const ANSWER: Duration = Duration::from_secs(20);
 
+/// How long another verb for the volume is waited for, before the answer is that there is one: to
+/// whoever asks, a host that says nothing for long is gone.
+const BUSY: Duration = Duration::from_millis(200);
+
 /// What one daemon asks of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -87,12 +91,13 @@ impl Service {
 
     fn heard(&self, message: &Message) -> Reply {
         let Message::Release(name) = message;
-        let deadline = Deadline::after(ANSWER);
-        let verb = Verb::new("release", name, &deadline);
         if self.references.get(name).is_none() {
             return Reply::NotHere;
         }
-        let released = self.lock(verb).and_then(|_guard| self.let_go(verb));
+        let (soon, deadline) = (Deadline::after(BUSY), Deadline::after(ANSWER));
+        let (ask, verb) =
+            (Verb::new("release", name, &soon), Verb::new("release", name, &deadline));
+        let released = self.lock(ask).and_then(|_guard| self.let_go(verb));
         tracing::info!(volume = %name, ?released, "another host asked for the volume");
         match released {
             Ok(()) => Reply::Done,

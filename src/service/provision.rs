@@ -267,10 +267,20 @@ impl Service {
         let entry = self.without_gone_sharers(verb, self.entry(verb)?)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
         self.refuse_claimed(verb, &entry.record, policy)?;
+        let mut removing = Record {
+            state: RecordState::Removing,
+            work: Some(self.work()),
+            ..entry.record.clone()
+        };
         if policy == RemovePolicy::Keep {
-            return self.forget(verb, &entry);
+            self.describe_forgotten(verb, &entry.record)?;
+            // It is nobody's any more.
+            removing.adopted = true;
+            removing.options.remove("on-remove");
+        } else {
+            removing.options.insert("on-remove".to_owned(), policy.to_string());
         }
-        self.remove_image(verb, &entry, policy)
+        self.remove_marked(verb, &entry, &removing)
     }
 
     /// To forget a reader of an image is nothing to the image's writer. Where nobody claims the
@@ -284,14 +294,8 @@ impl Service {
         Ok(())
     }
 
-    fn remove_image(&self, verb: Verb<'_>, entry: &Entry, policy: RemovePolicy) -> Result<()> {
-        let mut removing = Record {
-            state: RecordState::Removing,
-            work: Some(self.work()),
-            ..entry.record.clone()
-        };
-        removing.options.insert("on-remove".to_owned(), policy.to_string());
-        let marked = self.catalog.replace(verb.name, entry, &removing);
+    fn remove_marked(&self, verb: Verb<'_>, entry: &Entry, removing: &Record) -> Result<()> {
+        let marked = self.catalog.replace(verb.name, entry, removing);
         let marked = marked.map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, Some(&marked));
         self.finish_remove(verb, &marked).map_err(|error| {
@@ -329,6 +333,8 @@ impl Service {
                 let gone = self.backend.deprovision(&record.location, keep);
                 gone.map_err(|error| self.failed(verb, error))?;
             }
+        } else if !self.is_anothers_too(verb, &record.location)? {
+            self.backend.close(&record.location).map_err(|error| self.failed(verb, error))?;
         }
         match self.catalog.remove(verb.name, entry) {
             // Somebody else has finished it.
@@ -343,8 +349,11 @@ impl Service {
 
     /// Is what lies there the record's image, and not another that has its name by now?
     fn is_its_image(&self, verb: Verb<'_>, record: &Record) -> Result<bool> {
-        let found = self.image_info(verb, &record.location)?;
-        Ok(found.is_some_and(|info| record.id.as_ref().is_none_or(|id| *id == info.id)))
+        let Some(found) = self.image_info(verb, &record.location)? else { return Ok(false) };
+        match &record.id {
+            Some(id) => Ok(*id == found.id),
+            None => Ok(!self.is_anothers_too(verb, &record.location)?),
+        }
     }
 
     /// What the image says of itself; `None` where there is none.
@@ -379,22 +388,19 @@ impl Service {
         }
     }
 
-    /// Drops the record and leaves the image, which says that it was let go on purpose.
-    fn forget(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
-        if !entry.record.is_read_only() {
-            let mut description = entry.record.description(verb.name);
-            description.forgotten = true;
-            let text = serde_json::to_string(&description)
-                .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
-            match self.backend.describe(&entry.record.location, &text) {
-                Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {}
-                other => other.map_err(|error| self.failed(verb, error))?,
-            }
+    /// What is left where it is says that it was let go on purpose.
+    fn describe_forgotten(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        if record.is_read_only() {
+            return Ok(());
         }
-        self.catalog.remove(verb.name, entry).map_err(|error| self.failed(verb, error))?;
-        self.known.note(verb.name, None);
-        self.forget_observations(verb.name);
-        Ok(())
+        let mut description = record.description(verb.name);
+        description.forgotten = true;
+        let text = serde_json::to_string(&description)
+            .map_err(|error| verb.error(ErrorKind::Internal, error.to_string()))?;
+        match self.backend.describe(&record.location, &text) {
+            Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| self.failed(verb, error)),
+        }
     }
 
     fn refuse_protected(&self, verb: Verb<'_>, record: &Record) -> Result<()> {

@@ -29,6 +29,13 @@ impl Service {
         if entry.record.sharers.is_empty() { Ok(entry) } else { self.entry(verb) }
     }
 
+    /// Is what lies there another volume as well? Several may share it, and one key lets all in.
+    pub(super) fn is_anothers_too(&self, verb: Verb<'_>, place: &Place) -> Result<bool> {
+        let records = self.catalog.list().map_err(|error| self.failed(verb, error))?;
+        let mut others = records.iter().filter(|(name, _)| *name != verb.name);
+        Ok(others.any(|(_, stored)| stored.entry().record.location == *place))
+    }
+
     /// Refuses to remove a volume of which other volumes are folders.
     pub(super) fn refuse_with_folders(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
         let Place::Folder(FolderSpec::Subvolume(ours)) = &record.location else { return Ok(()) };

@@ -13,10 +13,12 @@
 
 mod catalog;
 mod faults;
+mod kind;
 mod meanwhile;
 mod reference;
 mod simulation;
 mod situations;
+mod stored;
 mod takeover;
 mod verb;
 mod world;
@@ -27,6 +29,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use crate::support::repeats;
+use kind::Kind;
 use reference::HOSTS;
 use verb::Verb;
 use world::World;
@@ -116,9 +119,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     (any_op(), host, any::<u8>()).prop_map(|(op, host, name)| Step { op, host, name })
 }
 
-fn any_mapper() -> impl Strategy<Value = MapperKind> {
+fn any_kind() -> impl Strategy<Value = Kind> {
     // fuse pins no lock: with it, only the driver's own guards stand between two writers.
-    prop_oneof![2 => Just(MapperKind::Fuse), 1 => Just(MapperKind::Krbd)]
+    prop_oneof![
+        2 => Just(Kind::Image(MapperKind::Fuse)),
+        1 => Just(Kind::Image(MapperKind::Krbd)),
+        2 => Just(Kind::Folder),
+        1 => Just(Kind::Held),
+    ]
 }
 
 fn any_fault() -> impl Strategy<Value = Option<Rule>> {
@@ -298,14 +306,14 @@ fn cases(few: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(cases(50))]
+    #![proptest_config(cases(100))]
 
     #[test]
     fn verbs_in_any_order_do_what_a_user_expects(
-        mapper in any_mapper(),
+        kind in any_kind(),
         steps in prop::collection::vec(any_step(), 1..40),
     ) {
-        let mut world = World::new(mapper);
+        let mut world = World::new(kind);
         for step in steps {
             world.step(step, None);
         }
@@ -314,10 +322,10 @@ proptest! {
 
     #[test]
     fn a_fault_at_any_call_is_made_good_by_looking_around_and_asking_again(
-        mapper in any_mapper(),
+        kind in any_kind(),
         steps in prop::collection::vec((any_step(), any_fault()), 1..30),
     ) {
-        let mut world = World::new(mapper);
+        let mut world = World::new(kind);
         for (step, fault) in steps {
             world.step(step, fault);
         }

@@ -29,3 +29,4 @@ pub(crate) use client::SimClient;
 pub(crate) use cluster::SimCluster;
 pub(crate) use content::{Content, Record};
 pub(crate) use host::SimHost;
+pub(crate) use subvolumes::Stored;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::super::{BackendError, Found, Plan, Provisioning, Result, StoredInfo};
+use super::trash::told;
 use super::{CephFsBackend, DESCRIPTION_KEY, GROUP};
 use crate::ceph::{
-    ClusterErrorKind, FileSystem, PoolUsage, SubvolumeInfo, SubvolumeLayout, SubvolumeState,
-    Watcher,
+    ClusterError, ClusterErrorKind, FileSystem, PoolUsage, SubvolumeInfo, SubvolumeLayout,
+    SubvolumeState, Watcher,
 };
 use crate::volume::{
     ByteSize, FolderPath, FolderSpec, PathSpec, SubvolumeSpec, VolumeName, VolumeOptions,
@@ -76,19 +77,28 @@ impl Provisioning<FolderSpec> for CephFsBackend {
     }
 
     fn deprovision(&self, location: &FolderSpec, keep: Option<Duration>) -> Result<()> {
-        self.drop_lock(location)?;
-        let FolderSpec::Subvolume(subvolume) = location else { return self.take_keys(location) };
-        let gone = self.take_keys(location).and_then(|()| match keep {
+        self.close(location)?;
+        let FolderSpec::Subvolume(subvolume) = location else { return Ok(()) };
+        let gone = match keep {
             Some(keep) => self.mark_as_trash(subvolume, keep),
-            None => Ok(self.cluster.subvolume_remove(subvolume)?),
-        });
+            None => self.cluster.subvolume_remove(subvolume).map_err(BackendError::from),
+        };
         match gone {
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => Ok(()),
             other => other,
         }
     }
 
+    fn close(&self, location: &FolderSpec) -> Result<()> {
+        self.drop_lock(location)?;
+        self.take_keys(location)
+    }
+
+    /// As with an image, nothing is there any more of what is in the trash.
     fn info(&self, location: &FolderSpec) -> Result<StoredInfo> {
+        if self.is_trash(location)? {
+            return Err(in_the_trash(location).into());
+        }
         let (id, size) = match location {
             FolderSpec::Subvolume(at) | FolderSpec::Within { subvolume: at, .. } => {
                 let info = self.cluster.subvolume_info(at)?;
@@ -146,8 +156,8 @@ impl Provisioning<FolderSpec> for CephFsBackend {
         for at in self.subvolumes()? {
             let location = FolderSpec::Subvolume(at);
             // What is in the trash is no volume; one that went meanwhile is none any more.
-            let Ok(false) = self.is_trash(&location) else { continue };
-            let Ok(description) = self.description(&location) else { continue };
+            let Some(false) = told(self.is_trash(&location))? else { continue };
+            let Some(description) = told(self.description(&location))? else { continue };
             found.push(Found { location, description });
         }
         Ok(found)
@@ -168,6 +178,11 @@ impl CephFsBackend {
                 None => self.cluster.subvolume_create(subvolume, layout)?,
                 Some(info) if is_left(&info) => {
                     self.cluster.subvolume_remove(subvolume)?;
+                }
+                Some(_) if self.is_trash(&FolderSpec::Subvolume(subvolume.clone()))? => {
+                    return Err(BackendError::Conflict(format!(
+                        "subvolume {subvolume} went to the trash at the same time; try again"
+                    )));
                 }
                 Some(info) if info.quota == layout.size => return Ok(()),
                 Some(info) => {
@@ -273,6 +288,16 @@ impl CephFsBackend {
 /// Is it what a manager has left that died while it made it, and empty?
 fn is_left(info: &SubvolumeInfo) -> bool {
     info.state == SubvolumeState::HalfMade || (info.mended && info.used.bytes() == 0)
+}
+
+fn in_the_trash(location: &FolderSpec) -> ClusterError {
+    ClusterError {
+        kind: ClusterErrorKind::NotFound,
+        call: "look at subvolume",
+        subject: location.to_string(),
+        errno: libc::ENOENT,
+        message: "it is in the trash".to_owned(),
+    }
 }
 
 fn check_data_pool(fs: &FileSystem, options: &VolumeOptions) -> Result<()> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::super::{Provisioning, Result, Trash, TrashedItem};
+use super::super::{Found, Provisioning, Result, Trash, TrashedItem};
 use super::CephFsBackend;
 use crate::ceph::ClusterErrorKind;
 use crate::volume::{Description, FolderSpec, SubvolumeSpec, VolumeName};
@@ -29,9 +29,9 @@ impl Trash<FolderSpec> for CephFsBackend {
         let mut found = Vec::new();
         for subvolume in self.subvolumes()? {
             let location = FolderSpec::Subvolume(subvolume);
-            // One that went meanwhile is no trash any more.
-            let Ok(Some(Mark { deleted, kept_until })) = self.mark(&location) else { continue };
-            let Ok(text) = self.description(&location) else { continue };
+            let Some(mark) = told(self.mark(&location))?.flatten() else { continue };
+            let Some(text) = told(self.description(&location))? else { continue };
+            let Mark { deleted, kept_until } = mark;
             let described = text.and_then(|text| Description::read(&text));
             let name = described.map_or_else(|| location.to_string(), |it| it.name.to_string());
             let id = location.to_string();
@@ -42,6 +42,11 @@ impl Trash<FolderSpec> for CephFsBackend {
 
     fn trash_description(&self, item: &TrashedItem<FolderSpec>) -> Result<Option<String>> {
         self.description(&item.location)
+    }
+
+    /// It stays where it was, which may be anywhere.
+    fn restored(&self, _: &VolumeName) -> Result<Vec<Found<FolderSpec>>> {
+        self.survey()
     }
 
     fn restore(&self, item: &TrashedItem<FolderSpec>, _: &VolumeName) -> Result<FolderSpec> {
@@ -57,6 +62,15 @@ impl Trash<FolderSpec> for CephFsBackend {
             return Ok(());
         }
         self.deprovision(&item.location, None)
+    }
+}
+
+/// What a subvolume says; `None` where it went meanwhile, or is not whole and never will say it. What
+/// may pass is no such answer: the subvolume would seem not to be there.
+pub(super) fn told<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if error.may_pass() => Err(error),
+        other => Ok(other.ok()),
     }
 }
 

@@ -69,6 +69,10 @@ impl Provisioning<ImageSpec> for RbdBackend {
         }
     }
 
+    fn close(&self, _: &ImageSpec) -> Result<()> {
+        Ok(())
+    }
+
     fn info(&self, location: &ImageSpec) -> Result<StoredInfo> {
         let info = self.cluster.image_info(location)?;
         Ok(StoredInfo { id: info.id, size: info.size, features: info.features })
@@ -114,6 +118,15 @@ impl Trash<ImageSpec> for RbdBackend {
     fn trash_description(&self, item: &TrashedItem<ImageSpec>) -> Result<Option<String>> {
         let at = &item.location.location;
         Ok(self.cluster.trash_metadata_get(at, &item.id, DESCRIPTION_KEY)?)
+    }
+
+    fn restored(&self, name: &VolumeName) -> Result<Vec<Found<ImageSpec>>> {
+        let location = self.home.image(name.as_str());
+        match self.cluster.metadata_get(&location, DESCRIPTION_KEY) {
+            Ok(description) => Ok(vec![Found { location, description }]),
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn restore(&self, item: &TrashedItem<ImageSpec>, name: &VolumeName) -> Result<ImageSpec> {

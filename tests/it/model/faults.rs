@@ -5,8 +5,9 @@
 //! to agree with the reference: [`World::verb`] does all of that.
 
 use docker_volume_ceph::fault::{Fault, Flavour, Rule};
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, MapperKind};
+use docker_volume_ceph::volume::ByteSize;
 
+use super::kind::Kind;
 use super::verb::Verb;
 use super::world::World;
 use crate::sim::Record;
@@ -24,7 +25,7 @@ const FAULTS: [Fault; 6] = [
 /// No verb makes more calls than this; one that does has lost its way.
 const MOST_CALLS: usize = 100;
 
-/// What is written in the image that was there before the driver.
+/// What is written in what was there before the driver.
 const FOREIGN_RECORD: Record = 1_000_000;
 
 /// The `nth` call of any name goes wrong.
@@ -44,13 +45,8 @@ pub(super) fn unmount(id: &str) -> Verb {
     Verb::Unmount { name: "v".to_owned(), id: id.to_owned() }
 }
 
-fn adopt() -> Verb {
-    Verb::Adopt { name: "v".to_owned(), image: foreign(), record: FOREIGN_RECORD }
-}
-
-/// An image that was there before the driver.
-fn foreign() -> ImageSpec {
-    Location::new("rbd", "other").image("v")
+fn adopt(kind: Kind) -> Verb {
+    Verb::Adopt { name: "v".to_owned(), place: kind.foreign(), record: FOREIGN_RECORD }
 }
 
 pub(super) fn remove() -> Verb {
@@ -60,29 +56,28 @@ pub(super) fn remove() -> Verb {
 /// Runs `verb` on the first host after the verbs of `before`, once for each fault at each of its
 /// calls, and after each has everything used once more on the other host, and removed.
 fn at_every_call(before: &[Verb], verb: &Verb) {
-    for mapper in [MapperKind::Fuse, MapperKind::Krbd] {
-        let calls = calls_of(mapper, before, verb);
-        assert!((1..MOST_CALLS).contains(&calls.len()), "the calls of {verb:?}: {calls:?}");
-        for fault in FAULTS {
-            for nth in 1..=calls.len() {
-                eprintln!("{verb:?} with {mapper}: {fault:?} at {nth}, {}", calls[nth - 1]);
-                let mut world = prepared(mapper, before);
-                world.verb(0, verb, Some(at_call(fault, nth as u64)));
-                world.assert_agreement();
-                world.wind_up_one();
-            }
+    for kind in Kind::ALL {
+        at_every_call_of(kind, before, verb);
+    }
+}
+
+fn at_every_call_of(kind: Kind, before: &[Verb], verb: &Verb) {
+    let calls = prepared(kind, before).calls_of(verb);
+    assert!((1..MOST_CALLS).contains(&calls.len()), "the calls of {verb:?}: {calls:?}");
+    for fault in FAULTS {
+        for nth in 1..=calls.len() {
+            eprintln!("{verb:?} of {kind}: {fault:?} at {nth}, {}", calls[nth - 1]);
+            let mut world = prepared(kind, before);
+            world.verb(0, verb, Some(at_call(fault, nth as u64)));
+            world.assert_agreement();
+            world.wind_up_one();
         }
     }
 }
 
-fn calls_of(mapper: MapperKind, before: &[Verb], verb: &Verb) -> Vec<&'static str> {
-    let world = prepared(mapper, before);
-    world.calls_of(verb)
-}
-
-fn prepared(mapper: MapperKind, before: &[Verb]) -> World {
-    let mut world = World::new(mapper);
-    world.put_foreign_image(&foreign(), FOREIGN_RECORD);
+fn prepared(kind: Kind, before: &[Verb]) -> World {
+    let mut world = World::new(kind);
+    world.put_foreign(FOREIGN_RECORD);
     for verb in before {
         assert!(world.verb(0, verb, None), "{verb:?} before the fault");
     }
@@ -165,7 +160,9 @@ fn protecting_can_be_stopped_anywhere() {
 
 #[test]
 fn adopting_and_giving_back_can_be_stopped_anywhere() {
-    at_every_call(&[], &adopt());
-    at_every_call(&[adopt()], &mount("a"));
-    at_every_call(&[adopt()], &remove());
+    for kind in Kind::ALL {
+        at_every_call_of(kind, &[], &adopt(kind));
+        at_every_call_of(kind, &[adopt(kind)], &mount("a"));
+        at_every_call_of(kind, &[adopt(kind)], &remove());
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! One host makes a verb; just before its n-th call to the cluster or to its kernel, the other one
 //! makes whole verbs of its own. Either may be refused. But afterwards the two have to agree: every
-//! volume that is listed has its image, with all that was written in it; every image is a
-//! volume's; no two hosts have written one; and everything can be mounted and removed.
+//! volume that is listed has what it stores, with all that was written in it; whatever is stored is a
+//! volume's; no two hosts have written what one alone may; and everything can be mounted and removed.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -15,8 +15,9 @@ use docker_volume_ceph::service::{Lookup, Service};
 use docker_volume_ceph::volume::{ByteSize, MapperKind};
 
 use super::faults::{create, mount, remove, unmount};
+use super::kind::Kind;
 use super::verb::Verb;
-use super::world::{World, image};
+use super::world::World;
 use crate::sim::{Record, SimHost};
 
 /// What the other host writes into a volume that it mounts.
@@ -87,15 +88,15 @@ fn at_every_place(before: &[Verb], work: &Work, others: &[Verb]) {
 
 /// The same, where more has happened before than verbs that succeed.
 fn at_every_place_after(prepare: &dyn Fn(&World, &Notes), work: &Work, others: &[Verb]) {
-    for mapper in [MapperKind::Fuse, MapperKind::Krbd] {
+    for kind in Kind::ALL {
         for nth in 1.. {
-            let (world, notes) = (Arc::new(World::new(mapper)), Notes::default());
+            let (world, notes) = (Arc::new(World::new(kind)), Notes::default());
             prepare(&world, &notes);
             let made = interrupted(&world, &notes, work, nth, others);
             let Some((done, made)) = made else { break };
             let calls = world.nodes[0].plan.calls();
             let place = calls[usize::try_from(nth).expect("a small number") - 1];
-            eprintln!("{mapper}: {work:?} {done}; before {nth}, {place}: {others:?} {made:?}");
+            eprintln!("{kind}: {work:?} {done}; before {nth}, {place}: {others:?} {made:?}");
             let notes = notes.lock().unwrap_or_else(PoisonError::into_inner).there.clone();
             assert_settled(&world, &notes);
         }
@@ -140,16 +141,19 @@ fn assert_settled(world: &World, notes: &BTreeSet<Record>) {
     assert_eq!(world.cluster.violations(), [""; 0]);
     let listed = world.service(0).list();
     let names: BTreeSet<String> = listed.iter().map(|volume| volume.name.to_string()).collect();
-    let images = world.cluster.image_specs();
-    let images: BTreeSet<String> = images.into_iter().map(|spec| spec.image).collect();
-    assert_eq!(images, names, "images and volumes");
+    assert_eq!(world.stored(), names.iter().cloned().collect::<Vec<_>>(), "stored, and volumes");
+    world.assert_keys();
+    for host in [0, 1] {
+        let all = [world.attached(host), world.mounted(host)].concat();
+        assert!(all.iter().all(|name| names.contains(name)), "{all:?} are left on {host}");
+    }
     let mapped = world.nodes.iter().flat_map(|node| node.host.mapped_images()).count();
     assert_eq!(world.cluster.watch_count(), mapped, "watches and devices");
     if !names.contains("v") {
         assert!(notes.is_empty(), "{notes:?} were lost with the volume");
         return;
     }
-    let records = world.cluster.content(&image("v")).expect("an image").records();
+    let records = world.records("v").expect("it is stored");
     assert_eq!(&records, notes, "what is written in the volume");
     for host in [0, 1] {
         for id in ["a", "b", "c"] {
@@ -164,9 +168,10 @@ fn assert_settled(world: &World, notes: &BTreeSet<Record>) {
     let gone = world.service(0).get(&"v".parse().expect("a name"));
     assert_eq!(gone, Lookup::Absent);
     assert_eq!(world.cluster.watch_count(), 0);
+    world.assert_keys();
 }
 
-/// A volume whose removal stopped when its image was in the trash and its record was not dropped.
+/// A volume whose removal stopped when what it stores was in the trash and its record was not dropped.
 fn half_removed(world: &World, _: &Notes) {
     create().call(world.service(1), &soon()).expect("created");
     let rule = Rule {
@@ -179,7 +184,7 @@ fn half_removed(world: &World, _: &Notes) {
     plan.arm(vec![rule]);
     remove().call(world.service(1), &soon()).expect_err("its record cannot be dropped");
     plan.arm(Vec::new());
-    assert_eq!((world.cluster.image_specs().len(), world.cluster.trash_len()), (0, 1));
+    assert_eq!((world.stored().len(), world.trash_len()), (0, 1));
 }
 
 fn used_once() -> [Verb; 3] {
@@ -235,6 +240,20 @@ fn a_later_mount_while_another_host_mounts_or_removes() {
     at_every_place(&before, &work, &[mount("b"), unmount("b")]);
     at_every_place(&before, &work, &[remove()]);
     at_every_place(&before, &work, &[remove(), create(), mount("b")]);
+}
+
+#[test]
+fn a_volume_that_a_host_is_at_work_on_is_not_taken_for_one_of_nobody() {
+    for nth in 1.. {
+        let (world, notes) = (Arc::new(World::new(Kind::Folder)), Notes::default());
+        for verb in [create(), mount("a")] {
+            assert!(make(&verb, &soon(), world.service(0), &world.nodes[0].host, BEFORE, &notes));
+        }
+        let work = Work::Verb(mount("b"));
+        let made = interrupted(&world, &notes, &work, nth, &[remove()]);
+        let Some((done, removed)) = made else { return };
+        assert_eq!((done, &removed[..]), (true, &[false][..]), "a remove before call {nth}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use docker_volume_ceph::volume::{ByteSize, ImageSpec};
+use docker_volume_ceph::volume::{ByteSize, Place};
 
 use super::verb::Verb;
 use crate::sim::Record;
@@ -17,6 +17,8 @@ pub(super) struct Reference {
     /// Removed volumes, the last one last.
     pub(super) trash: Vec<(String, Volume)>,
     pub(super) outage: bool,
+    /// Many hosts may have a volume at once.
+    pub(super) shared: bool,
 }
 
 /// A volume as its user sees it.
@@ -27,8 +29,8 @@ pub(super) struct Volume {
     pub(super) resized: bool,
     pub(super) protected: bool,
     pub(super) records: BTreeSet<Record>,
-    /// The image that it was made of: removing the volume leaves it as it is.
-    pub(super) adopted: Option<ImageSpec>,
+    /// What it was made of: removing the volume leaves it as it is.
+    pub(super) adopted: Option<Place>,
     pub(super) on: [Use; HOSTS],
     /// A host went down with it; its watch may still stand, and a mount may be refused.
     pub(super) stale_watch: bool,
@@ -111,6 +113,9 @@ impl Reference {
         if self.outage {
             return if here.is_over() { Verdict::Fails } else { Verdict::Either };
         }
+        if self.shared {
+            return Verdict::Succeeds;
+        }
         let others = || volume.on.iter().enumerate().filter(|(at, _)| *at != host);
         if others().any(|(_, other)| other.is_certain()) {
             return Verdict::Fails;
@@ -128,11 +133,13 @@ impl Reference {
                 let fresh = Volume { size: *size, ..Volume::default() };
                 self.volumes.entry(name).or_insert(fresh);
             }
-            Verb::Adopt { image, record, .. } => {
+            Verb::Adopt { place, record, .. } => {
+                // Nothing limits a folder.
+                let limited = matches!(place, Place::Image(_));
                 self.volumes.entry(name).or_insert_with(|| Volume {
-                    size: ByteSize::gib(1),
+                    size: if limited { ByteSize::gib(1) } else { ByteSize::default() },
                     records: [*record].into(),
-                    adopted: Some(image.clone()),
+                    adopted: Some(place.clone()),
                     ..Volume::default()
                 });
             }
@@ -155,7 +162,7 @@ impl Reference {
                 let Some(volume) = self.volumes.get_mut(&name) else { return };
                 // It could not have been mounted here had it still been held elsewhere.
                 for (at, other) in volume.on.iter_mut().enumerate() {
-                    if at != host {
+                    if at != host && !self.shared {
                         *other = Use::default();
                     }
                 }

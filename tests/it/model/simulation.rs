@@ -184,7 +184,7 @@ fn a_folder_of_cephfs_is_shared_and_a_fenced_client_serves_nobody() {
         id: "v".to_owned(),
     };
     hosts[0].mount_folder(&request, &soon()).expect_err("no such folder");
-    cluster.put_folder(&place);
+    cluster.put_folder(&place, &[]);
     let mounts =
         hosts.each_ref().map(|host| host.mount_folder(&request, &soon()).expect("a mount"));
     assert!(hosts[0].write_at(Path::new(AT), 1));

@@ -2,7 +2,7 @@
 
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::service::{ErrorKind, Service, VolumeError};
-use docker_volume_ceph::volume::{ByteSize, ImageSpec, Options, VolumeName};
+use docker_volume_ceph::volume::{ByteSize, FolderSpec, Options, Place, VolumeName};
 
 use crate::sim::Record;
 
@@ -35,10 +35,10 @@ pub(super) enum Verb {
         name: String,
         on: bool,
     },
-    /// The image holds one record.
+    /// What is adopted holds one record.
     Adopt {
         name: String,
-        image: ImageSpec,
+        place: Place,
         record: Record,
     },
 }
@@ -82,9 +82,14 @@ impl Verb {
             Self::Resize { size, .. } => service.resize(&name, *size, deadline).map(|_| None),
             Self::Undelete { .. } => service.undelete(&name, None, deadline).map(|_| None),
             Self::Protect { on, .. } => service.protect(&name, *on, deadline).map(|()| None),
-            Self::Adopt { image, .. } => {
+            Self::Adopt { place: Place::Image(image), .. } => {
                 service.adopt(&name, image, &Options::new(), deadline).map(|_| None)
             }
+            Self::Adopt { place: Place::Folder(FolderSpec::Path(path)), .. } => {
+                let options = [("path".to_owned(), path.path.clone())].into();
+                service.create(&name, &options, deadline).map(|_| None)
+            }
+            Self::Adopt { place, .. } => panic!("{place} cannot be adopted"),
         }
     }
 

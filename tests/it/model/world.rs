@@ -9,11 +9,12 @@ use std::time::Duration;
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::fault::{self, FaultPlan, Rule};
 use docker_volume_ceph::service::{Lookup, Service, ServiceSettings};
-use docker_volume_ceph::volume::{ByteSize, FsType, ImageSpec, Location, MapperKind};
+use docker_volume_ceph::volume::{ImageSpec, Location};
 
+use super::kind::Kind;
 use super::reference::{HOSTS, Reference, Verdict};
 use super::verb::{Answer, Verb};
-use crate::sim::{Content, Record, SimCluster, SimHost};
+use crate::sim::{Record, SimCluster, SimHost};
 
 /// Long enough that no reference is dropped within a test, however slow the machine.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -27,8 +28,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     pub(super) reference: Reference,
     /// Images that nobody made by way of the driver: they stay, whatever it does.
-    foreign: BTreeSet<String>,
-    mapper: MapperKind,
+    pub(super) foreign: BTreeSet<String>,
+    pub(super) kind: Kind,
     /// A host has gone down: then, and only then, may somebody be fenced.
     rebooted: bool,
     numbers: u64,
@@ -55,38 +56,33 @@ enum Attempt<T> {
 
 impl World {
     /// Two hosts and an empty cluster.
-    pub(super) fn new(mapper: MapperKind) -> Self {
+    pub(super) fn new(kind: impl Into<Kind>) -> Self {
+        let kind = kind.into();
         let cluster = SimCluster::new();
+        if kind == Kind::Held {
+            cluster.forbid_second_writer();
+        }
         // In memory, where there is such a folder: a daemon syncs each of its files to the disk.
         let memory = Path::new("/dev/shm");
         let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let folder = tempfile::tempdir_in(parent).expect("a folder for the daemons");
         let node = |name: &str| {
-            let host = SimHost::boot(name, &cluster, &[mapper]);
-            Node::start(host, folder.path().join(name), &cluster, mapper)
+            let host = SimHost::boot(name, &cluster, &[kind.mapper()]);
+            Node::start(host, folder.path().join(name), &cluster, kind)
         };
         let nodes = vec![node("alpha"), node("beta")];
-        let reference = Reference::default();
+        let reference = Reference { shared: kind == Kind::Folder, ..Reference::default() };
         Self {
             cluster,
             nodes,
             reference,
             foreign: BTreeSet::new(),
-            mapper,
+            kind,
             rebooted: false,
             numbers: 0,
             mountpoint: PathBuf::new(),
             _folder: folder,
         }
-    }
-
-    /// Somebody makes an image with a file system and a record in it, without the driver.
-    pub(super) fn put_foreign_image(&mut self, spec: &ImageSpec, record: Record) {
-        let mut content = Content::formatted(FsType::Ext4, ByteSize::gib(1));
-        let root = content.filesystem_mut().and_then(|fs| fs.folders.get_mut(""));
-        root.expect("it has just been formatted").records.insert(record);
-        self.cluster.put_image(spec, ByteSize::gib(1), content);
-        self.foreign.insert(spec.to_string());
     }
 
     /// The daemon on a host.
@@ -136,8 +132,10 @@ impl World {
             assert!(mountpoint.starts_with(node.mount_root()), "{}", mountpoint.display());
             let volume = self.reference.volumes.get(name).expect("it was mounted");
             self.mountpoint.clone_from(mountpoint);
-            let read = node.host.read_at(mountpoint);
-            assert_eq!(read.as_ref(), Some(&volume.records), "what was written to {name} before");
+            if self.can_read() {
+                let read = node.host.read_at(mountpoint);
+                assert_eq!(read.as_ref(), Some(&volume.records), "what {name} had before");
+            }
             if !self.reference.outage {
                 let record: Record = self.number();
                 let mountpoint = mountpoint.clone();
@@ -191,8 +189,7 @@ impl World {
     fn restart_with_grace(&mut self, host: usize, grace: Duration) {
         let node = &mut self.nodes[host];
         let (kernel, folder) = (Arc::clone(&node.host), node.folder.clone());
-        let mapper = self.mapper;
-        *node = Node::start_with_grace(kernel, folder, &self.cluster, mapper, grace);
+        *node = Node::start_with_grace(kernel, folder, &self.cluster, self.kind, grace);
     }
 
     /// The host's power is cut, and comes back.
@@ -249,16 +246,14 @@ impl World {
         self.assert_nothing_absent(None);
         self.assert_kernels();
         self.assert_data();
-        let images = self.cluster.image_specs();
-        let mut images: Vec<String> = images.into_iter().map(|spec| spec.to_string()).collect();
-        images.sort();
+        self.assert_keys();
         let volumes = self.reference.volumes.iter();
         let volumes = volumes.filter(|(_, volume)| volume.adopted.is_none());
-        let expected = volumes.map(|(name, _)| image(name).to_string());
+        let expected = volumes.map(|(name, _)| name.clone());
         let mut expected: Vec<String> = expected.chain(self.foreign.iter().cloned()).collect();
         expected.sort();
-        assert_eq!(images, expected, "images");
-        assert_eq!(self.cluster.trash_len(), self.reference.trash.len(), "images in the trash");
+        assert_eq!(self.stored(), expected, "what is stored");
+        assert_eq!(self.trash_len(), self.reference.trash.len(), "what is in the trash");
     }
 
     /// `get` and `list` tell of every volume, `besides` left out.
@@ -292,8 +287,8 @@ impl World {
 
     /// What is used is mounted; what is not is neither mounted nor mapped; nothing else is.
     fn assert_kernels(&self) {
-        for (at, node) in self.nodes.iter().enumerate() {
-            let (mapped, mounted) = (node.host.mapped_images(), node.host.mounted_images());
+        for at in 0..HOSTS {
+            let (mapped, mounted) = (self.attached(at), self.mounted(at));
             for name in mapped.iter().chain(&mounted) {
                 assert!(self.reference.volumes.contains_key(name), "{name} is left on {at}");
             }
@@ -311,16 +306,19 @@ impl World {
         }
     }
 
+    /// A host reads a folder only where the cluster answers; of an image it has a cache.
+    fn can_read(&self) -> bool {
+        matches!(self.kind, Kind::Image(_)) || !self.reference.outage
+    }
+
     /// What was written is there, in the cluster and in every container.
     fn assert_data(&self) {
         for (name, volume) in &self.reference.volumes {
-            let spec = volume.adopted.clone().unwrap_or_else(|| image(name));
-            let records = self.cluster.content(&spec).map(|content| content.records());
-            // An image that a fault has kept from its place is looked for after the recovery.
-            if let Some(records) = records {
+            // What a fault has kept from its place is looked for after the recovery.
+            if let Some(records) = self.records(name) {
                 assert_eq!(records, volume.records, "what is written in {name}");
             }
-            for (at, node) in self.nodes.iter().enumerate() {
+            for (at, node) in self.nodes.iter().enumerate().filter(|_| self.can_read()) {
                 for container in &volume.on[at].containers {
                     let read = node.host.read_in(container);
                     assert_eq!(read.as_ref(), Some(&volume.records), "in {container} on {at}");
@@ -331,26 +329,21 @@ impl World {
 }
 
 impl Node {
-    fn start(
-        host: Arc<SimHost>,
-        folder: PathBuf,
-        cluster: &Arc<SimCluster>,
-        mapper: MapperKind,
-    ) -> Self {
-        Self::start_with_grace(host, folder, cluster, mapper, GRACE)
+    fn start(host: Arc<SimHost>, folder: PathBuf, cluster: &Arc<SimCluster>, kind: Kind) -> Self {
+        Self::start_with_grace(host, folder, cluster, kind, GRACE)
     }
 
     fn start_with_grace(
         host: Arc<SimHost>,
         folder: PathBuf,
         cluster: &Arc<SimCluster>,
-        mapper: MapperKind,
+        kind: Kind,
         grace: Duration,
     ) -> Self {
         let plan = Arc::new(FaultPlan::unwinding());
         let client = cluster.client();
         let (client, system) = fault::wrap_with(&plan, client, Arc::clone(&host) as _);
-        let service = Service::open(settings(&folder, mapper, grace), client, system);
+        let service = Service::open(settings(&folder, kind, grace), client, system);
         let service = Arc::new(service.expect("the daemon starts"));
         service.listen();
         Self { host, plan, service, folder, known: BTreeSet::new() }
@@ -380,19 +373,19 @@ pub(super) fn image(name: &str) -> ImageSpec {
     home().image(name)
 }
 
-fn home() -> Location {
+pub(super) fn home() -> Location {
     Location::new("rbd", "docker")
 }
 
-fn settings(folder: &Path, mapper: MapperKind, grace: Duration) -> ServiceSettings {
+fn settings(folder: &Path, kind: Kind, grace: Duration) -> ServiceSettings {
     ServiceSettings {
         home: home(),
         state_folder: folder.join("run"),
         cache_folder: folder.join("lib"),
         mount_root: folder.join("volumes"),
-        mapper: Some(mapper),
+        mapper: Some(kind.mapper()),
         cephfs_own_key: false,
-        defaults: [("size".to_owned(), "1G".to_owned())].into(),
+        defaults: kind.defaults(),
         max_size: None,
         bare_size_unit: None,
         busy_wait: Duration::from_millis(10),

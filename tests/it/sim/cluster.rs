@@ -34,6 +34,8 @@ pub(super) struct ClusterState {
     /// What lies in the folders of CephFS.
     pub(super) folders: BTreeMap<PathSpec, BTreeSet<Record>>,
     pub(super) cephfs: CephFs,
+    /// The client that has written a folder, where no second one may.
+    pub(super) folder_writers: Option<BTreeMap<PathSpec, String>>,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
     /// The clients that answer nobody, though they watch.
@@ -99,6 +101,7 @@ impl SimCluster {
             images: BTreeMap::new(),
             folders: BTreeMap::new(),
             cephfs: CephFs::default(),
+            folder_writers: None,
             blocklist: Vec::new(),
             violations: Vec::new(),
             silent: BTreeSet::new(),

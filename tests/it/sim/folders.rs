@@ -1,7 +1,7 @@
 //! Folders of CephFS in the simulation: their content lies in the cluster, and what one host writes
 //! every other one reads at once. A fenced client's mount serves nobody any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use docker_volume_ceph::deadline::Deadline;
@@ -11,6 +11,7 @@ use docker_volume_ceph::system::{
 };
 use docker_volume_ceph::volume::{ByteSize, CephFsClient, PathSpec};
 
+use super::cluster::ClusterState;
 use super::host::{Kernel, SimHost};
 use super::kernel::{failed, timed_out};
 use super::{Record, SimCluster};
@@ -31,9 +32,14 @@ pub(super) struct FolderClient {
 }
 
 impl SimCluster {
-    /// Makes an empty folder of CephFS; one that is there stays as it is.
-    pub(crate) fn put_folder(&self, folder: &PathSpec) {
-        self.state().folders.entry(folder.clone()).or_default();
+    /// Makes a folder of CephFS with these records; in one that is there they are added.
+    pub(crate) fn put_folder(&self, folder: &PathSpec, records: &[Record]) {
+        self.state().folders.entry(folder.clone()).or_default().extend(records);
+    }
+
+    /// From now on, two clients that write one folder are a violation.
+    pub(crate) fn forbid_second_writer(&self) {
+        self.state().folder_writers = Some(BTreeMap::new());
     }
 
     /// What lies in a folder of CephFS; `None` where there is none.
@@ -53,6 +59,18 @@ impl SimHost {
     /// The addresses of the clients of all folders that are mounted here.
     pub(crate) fn folder_clients(&self) -> Vec<String> {
         self.kernel().folders.values().map(|client| client.address.clone()).collect()
+    }
+
+    /// The folders that are mounted in the host's own namespace.
+    pub(crate) fn mounted_folders(&self) -> Vec<PathSpec> {
+        let kernel = self.kernel();
+        let client = |mount: &Mount| kernel.folders.get(&mount.number.minor);
+        kernel.mounts.iter().filter_map(client).map(FolderClient::place).collect()
+    }
+
+    /// The folders that a client here has open, for a mount or for a container.
+    pub(crate) fn used_folders(&self) -> Vec<PathSpec> {
+        self.kernel().folders.values().map(FolderClient::place).collect()
     }
 
     /// Those who hold the mount, other than the mount itself.
@@ -82,7 +100,13 @@ impl Kernel {
         if !state.reachable || client.is_stale(&state) || client.mount.read_only {
             return Some(false);
         }
-        let folder = state.folders.get_mut(&client.place());
+        let place = client.place();
+        let before = state.folder_writers.as_mut();
+        let before = before.and_then(|all| all.insert(place.clone(), client.address.clone()));
+        if let Some(other) = before.filter(|it| *it != client.address && !state.is_fenced(it)) {
+            state.violation(format!("{} writes {place}, and so does {other}", client.address));
+        }
+        let folder = state.folders.get_mut(&place);
         Some(folder.map(|folder| folder.insert(record)).is_some())
     }
 
@@ -95,18 +119,19 @@ impl Kernel {
     }
 
     /// The client of a folder that nobody has mounted any more is gone.
-    pub(super) fn let_folder_go(&mut self, minor: u32) {
+    pub(super) fn let_folder_go(&mut self, minor: u32, cluster: &SimCluster) {
         let used = self.mounts.iter().any(|mount| mount.number.minor == minor)
             || self.containers.values().any(|container| container.minor == minor);
-        if !used {
-            self.folders.remove(&minor);
+        let gone = if used { None } else { self.folders.remove(&minor) };
+        if let Some(client) = gone {
+            cluster.state().leave_folder(&client.address);
         }
     }
 
-    fn unmount_folder_at(&mut self, target: &Path) {
+    fn unmount_folder_at(&mut self, target: &Path, cluster: &SimCluster) {
         if let Some(at) = self.mounts.iter().rposition(|mount| mount.target == target) {
             let mount = self.mounts.remove(at);
-            self.let_folder_go(mount.number.minor);
+            self.let_folder_go(mount.number.minor, cluster);
         }
     }
 }
@@ -117,11 +142,16 @@ impl FolderClient {
         self.address == address
     }
 
+    /// Its host is gone.
+    pub(super) fn leave(&self, cluster: &mut ClusterState) {
+        cluster.leave_folder(&self.address);
+    }
+
     fn place(&self) -> PathSpec {
         PathSpec { fs: self.mount.fs.clone(), path: self.mount.path.clone() }
     }
 
-    fn is_stale(&self, state: &super::cluster::ClusterState) -> bool {
+    fn is_stale(&self, state: &ClusterState) -> bool {
         self.cut || state.is_fenced(&self.address)
     }
 }
@@ -175,7 +205,7 @@ impl FolderMounts for SimHost {
             }
         }
         drop(cluster);
-        kernel.unmount_folder_at(&mount.target);
+        kernel.unmount_folder_at(&mount.target, &self.cluster);
         Ok(())
     }
 
@@ -183,7 +213,7 @@ impl FolderMounts for SimHost {
         let mut kernel = self.running("cut off")?;
         if let Some(client) = kernel.folders.get_mut(&mount.number.minor) {
             client.cut = true;
-            kernel.unmount_folder_at(&mount.target);
+            kernel.unmount_folder_at(&mount.target, &self.cluster);
         }
         Ok(())
     }

@@ -93,6 +93,9 @@ impl SimHost {
                 fs.needs_replay = true;
             }
         }
+        for client in kernel.folders.values() {
+            client.leave(&mut cluster);
+        }
         drop(cluster);
         *kernel = Kernel { off: true, ..Kernel::default() };
         drop(kernel);
@@ -241,7 +244,7 @@ impl Kernel {
     /// A mount of the file system went away; the last one writes out what is unsynced. False
     /// where that has to wait for the cluster.
     pub(super) fn let_go(&mut self, minor: u32, cluster: &SimCluster) -> bool {
-        self.let_folder_go(minor);
+        self.let_folder_go(minor, cluster);
         let number_used = self.mounts.iter().any(|mount| mount.number.minor == minor)
             || self.containers.values().any(|container| container.minor == minor);
         if number_used {

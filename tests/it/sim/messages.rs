@@ -1,7 +1,8 @@
 //! Messages between the daemons, and the signs of life of who has an image open.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use docker_volume_ceph::ceph::{
@@ -18,6 +19,20 @@ pub(super) struct Ear {
     at: Location,
     object: String,
     hear: Arc<Mutex<Hear>>,
+}
+
+impl Ear {
+    /// What it answers, if it does in time. It may ask the cluster something first, or wait for what
+    /// its host is just doing, and does then what it was asked to, though nobody waits any more.
+    fn ask(self, message: Vec<u8>, wait: Duration) -> Option<Vec<u8>> {
+        let (answer, answered) = mpsc::channel();
+        thread::spawn(move || {
+            let hear = self.hear.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody may wait for it any more.
+            drop(answer.send(hear(&message)));
+        });
+        answered.recv_timeout(wait).ok()
+    }
 }
 
 impl fmt::Debug for Ear {
@@ -44,16 +59,23 @@ impl Drop for SimWatch {
 }
 
 impl Messages for SimClient {
-    fn notify(&self, at: &Location, object: &str, message: &[u8], _: Duration) -> Result<Notified> {
+    fn notify(
+        &self,
+        at: &Location,
+        object: &str,
+        message: &[u8],
+        wait: Duration,
+    ) -> Result<Notified> {
         let ears = self.reach("notify")?.ears.clone();
         let here = ears.into_iter().filter(|(_, ear)| ear.at == *at && ear.object == object);
-        // Whoever answers may ask the cluster something first: nothing is locked here.
-        let answer = |(number, ear): (u64, Ear)| Answer {
-            client: number,
-            cookie: 1,
-            message: ear.hear.lock().unwrap_or_else(PoisonError::into_inner)(message),
-        };
-        Ok(Notified { answers: here.map(answer).collect(), silent: Vec::new() })
+        let mut notified = Notified::default();
+        for (client, ear) in here {
+            match ear.ask(message.to_vec(), wait) {
+                Some(message) => notified.answers.push(Answer { client, cookie: 1, message }),
+                None => notified.silent.push((client, 1)),
+            }
+        }
+        Ok(notified)
     }
 
     fn watch(&self, at: &Location, object: &str, hear: Hear) -> Result<Box<dyn Watch>> {

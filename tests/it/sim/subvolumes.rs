@@ -39,6 +39,19 @@ struct SimSubvolume {
     metadata: BTreeMap<String, String>,
 }
 
+/// A subvolume as it lies in the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    /// Its name in its group.
+    pub(crate) name: String,
+    /// Its folder.
+    pub(crate) place: PathSpec,
+    /// A manager died while it made it.
+    pub(crate) half_made: bool,
+    /// What it says of itself.
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
 /// A client's key, and the folders that it opens: for reading only, or not.
 #[derive(Debug)]
 struct Key {
@@ -69,6 +82,19 @@ impl SimCluster {
         group.insert(spec.subvolume.clone(), subvolume);
     }
 
+    /// All subvolumes.
+    pub(crate) fn subvolumes(&self) -> Vec<Stored> {
+        let state = self.state();
+        let all = state.cephfs.groups.values().flatten();
+        let stored = |(name, found): (&String, &SimSubvolume)| Stored {
+            name: name.clone(),
+            place: PathSpec { fs: FS.to_owned(), path: found.path.clone() },
+            half_made: found.half_made,
+            metadata: found.metadata.clone(),
+        };
+        all.map(stored).collect()
+    }
+
     /// The clients that have a key.
     pub(crate) fn folder_keys(&self) -> BTreeSet<String> {
         self.state().cephfs.keys.keys().cloned().collect()
@@ -94,6 +120,14 @@ impl ClusterState {
     pub(super) fn enter_folder(&mut self, address: &str, client_id: &str, path: &str) {
         let [address, client_id, path] = [address, client_id, path].map(str::to_owned);
         self.cephfs.sessions.push(Session { address, client_id, path });
+    }
+
+    /// A client has unmounted a folder, or its host is gone.
+    pub(super) fn leave_folder(&mut self, address: &str) {
+        self.cephfs.sessions.retain(|session| session.address != address);
+        if let Some(writers) = &mut self.folder_writers {
+            writers.retain(|_, writer| writer != address);
+        }
     }
 
     fn subvolume(&mut self, call: &'static str, of: &SubvolumeSpec) -> Result<&mut SimSubvolume> {
