@@ -335,8 +335,8 @@ fn a_manager_that_dies_in_a_create_leaves_nothing_half_made() {
 #[test]
 fn a_cluster_that_is_away_for_long_hangs_no_call_and_loses_nothing() {
     on_newest(|host| {
-        let deadlines = ["--mount-deadline", "10s", "--create-deadline", "10s"];
-        let shorter = ["--call-deadline", "10s", "--connect-timeout", "3s", "--mon-timeout", "3s"];
+        let deadlines = ["--mount-deadline", "6s", "--create-deadline", "6s"];
+        let shorter = ["--call-deadline", "6s", "--connect-timeout", "3s", "--mon-timeout", "3s"];
         let hasty = ["--reconcile-interval", "1s", "--busy-wait", "2s", "--osd-timeout", "3s"];
         host.daemon(&[&deadlines[..], &shorter, &hasty].concat());
         for text in ["does not answer", "did not answer in time", "silent", "it was killed"] {

@@ -12,7 +12,6 @@ use crate::support::outage::Outage;
 
 for_each_kind!(
     a_known_volume_is_told_of_and_no_container_starts_beside_it,
-    calls_that_need_the_cluster_end_by_their_deadline,
     a_container_that_writes_waits_for_the_cluster_and_loses_nothing,
 );
 
@@ -140,6 +139,7 @@ fn a_name_that_nobody_knows_starts_no_container_without_the_cluster() {
     });
 }
 
+#[test]
 fn calls_that_need_the_cluster_end_by_their_deadline() {
     on_newest(|host| {
         host.daemon(&HASTY);
