@@ -189,6 +189,10 @@ pub struct Attachment<A = Attached> {
     pub attached: A,
     /// The client instance that has it open for writing, where it is known.
     pub address: Option<String>,
+    /// The client of a folder that is held by an image: with `address` that of the image, it is the
+    /// holder's too.
+    #[serde(default)]
+    pub folder_client: Option<String>,
     /// Its size when it was attached.
     pub size: ByteSize,
 }

@@ -308,7 +308,7 @@ impl AttachRequest {
 
 impl<A> Attachment<A> {
     fn of_kind(self, attached: fn(A) -> Attached) -> Attachment {
-        let Self { attached: it, address, size } = self;
-        Attachment { attached: attached(it), address, size }
+        let Self { attached: it, address, folder_client, size } = self;
+        Attachment { attached: attached(it), address, folder_client, size }
     }
 }

@@ -98,9 +98,11 @@ pub(super) struct Sight {
 impl Sight {
     /// The addresses of who holds the volume, as far as anybody has said so.
     pub(super) fn holders(&self) -> Vec<String> {
-        let claimed = self.claim.iter().filter_map(|claim| claim.address.clone());
+        let of_claim = |claim: &Claim| [claim.address.clone(), claim.folder_client.clone()];
+        let claimed = self.claim.iter().flat_map(of_claim).flatten();
         let mut all: Vec<String> =
             claimed.chain(self.owner.iter().map(|owner| owner.address.clone())).collect();
+        all.sort();
         all.dedup();
         all
     }
@@ -185,6 +187,7 @@ mod tests {
             host: "a".to_owned(),
             boot_id: "boot".to_owned(),
             address: address.map(str::to_owned),
+            folder_client: None,
             since: Timestamp::UNIX_EPOCH,
         }
     }

@@ -160,7 +160,7 @@ impl Service {
         attachment: &Attachment,
     ) -> Result<()> {
         let before = self.own_claim(reference, None);
-        let after = self.own_claim(reference, attachment.address.clone());
+        let after = self.own_claim(reference, Some(attachment));
         let record = self.change(verb, |record| {
             let mut record = record.clone();
             let ours = record.claim.iter_mut().chain(&mut record.sharers);
@@ -177,11 +177,12 @@ impl Service {
         Err(in_use(verb, &holder))
     }
 
-    fn own_claim(&self, reference: &Reference, address: Option<String>) -> Claim {
+    fn own_claim(&self, reference: &Reference, attachment: Option<&Attachment>) -> Claim {
         Claim {
             host: self.host.name.clone(),
             boot_id: self.host.boot_id.clone(),
-            address,
+            address: attachment.and_then(|of| of.address.clone()),
+            folder_client: attachment.and_then(|of| of.folder_client.clone()),
             since: reference.since,
         }
     }

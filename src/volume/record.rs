@@ -50,6 +50,10 @@ pub struct Claim {
     /// The client instance that has the image open, once it is mapped. Only this says whose a
     /// claim is.
     pub address: Option<String>,
+    /// Another client instance of the same holder, which is fenced with the first: that of a folder
+    /// beside the image by which it is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder_client: Option<String>,
     /// Since when.
     pub since: Timestamp,
 }
@@ -210,6 +214,7 @@ mod tests {
             host: "a".to_owned(),
             boot_id: "b".to_owned(),
             address: None,
+            folder_client: None,
             since: record.created,
         });
         let description = record.description(&"a".parse().expect("a name"));

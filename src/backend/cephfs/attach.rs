@@ -18,13 +18,12 @@ impl Attaching<FolderSpec, Folder> for CephFsBackend {
             SharedBy::One if !request.read_only => Some(self.hold(request, deadline)?),
             _ => None,
         };
-        let attached = self.mount_folder(request, deadline).and_then(|attached| {
-            held.iter().try_for_each(|_| self.note_client(&attached.attached))?;
-            Ok(attached)
-        });
-        match (attached, held) {
+        match (self.mount_folder(request, deadline), held) {
             // Who holds it is known by the image.
-            (Ok(attached), Some(held)) => Ok(Attachment { address: held.address, ..attached }),
+            (Ok(folder), Some(held)) => {
+                let folder_client = folder.address.clone();
+                Ok(Attachment { address: held.address, folder_client, ..folder })
+            }
             (Ok(attached), None) => Ok(attached),
             (Err(error), _) => {
                 let late = deadline.for_undo(UNDO);
@@ -119,7 +118,8 @@ impl CephFsBackend {
             other => other?,
         };
         let address = mount.client_address.clone();
-        Ok(Attachment { attached: Folder { place: place.clone(), mount }, address, size })
+        let attached = Folder { place: place.clone(), mount };
+        Ok(Attachment { attached, address, folder_client: None, size })
     }
 
     /// The folder's path in its file system, and its quota.

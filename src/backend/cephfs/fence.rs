@@ -17,9 +17,6 @@ impl Fencing<FolderSpec> for CephFsBackend {
     /// The metadata server drops the session of a client that is on the list, and lets nobody have
     /// what that held before it has seen the list itself.
     fn fence(&self, location: &FolderSpec, addresses: &[String]) -> Result<()> {
-        let noted = self.noted_client(location)?;
-        let mut addresses = addresses.to_vec();
-        addresses.extend(noted);
-        self.images.fence(&self.lock_of(location), &addresses)
+        self.images.fence(&self.lock_of(location), addresses)
     }
 }

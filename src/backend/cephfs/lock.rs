@@ -6,17 +6,17 @@
 //! is judged about an image's holder is judged about this one.
 //!
 //! ```text
-//!  attach   image made if it is missing ─▶ mapped ─▶ folder mounted ─▶ its client noted on the image
+//!  attach   image made if it is missing ─▶ mapped ─▶ folder mounted ─▶ the clients of both claimed
 //!  detach   folder unmounted ─▶ image unmapped
-//!  fence    the image's client and the noted one ─▶ a write to the image's header
+//!  fence    the clients of both ─▶ a write to the image's header
 //! ```
 //!
 //! The kernel or a process holds it, as any image, and so does a daemon's end not let it go. Nothing
 //! is ever written in it.
 
 use super::super::{AttachRequest, Attaching, Attachment, Result};
+use super::CephFsBackend;
 use super::key::client_id;
-use super::{CephFsBackend, Folder};
 use crate::ceph::{ClusterErrorKind, ImageLayout};
 use crate::deadline::Deadline;
 use crate::system::MappedDevice;
@@ -24,9 +24,6 @@ use crate::volume::{ByteSize, FolderSpec, ImageSpec};
 
 /// What the images' names begin with: no volume is called so.
 pub(in super::super) const PREFIX: &str = ".lock.";
-
-/// The metadata key under which the client of the mounted folder stands.
-const CLIENT_KEY: &str = "docker-volume-ceph.client";
 
 impl CephFsBackend {
     /// The image that is held for a folder.
@@ -53,17 +50,6 @@ impl CephFsBackend {
         }
         let image = AttachRequest { location, read_only: false, target, options };
         self.images.attach(&image, deadline)
-    }
-
-    /// Writes down by which client the folder is mounted: it is fenced with the image's.
-    pub(super) fn note_client(&self, folder: &Folder) -> Result<()> {
-        let Some(address) = &folder.mount.client_address else { return Ok(()) };
-        Ok(self.cluster.metadata_set(&self.lock_of(&folder.place), CLIENT_KEY, address)?)
-    }
-
-    /// The client by which the folder was last mounted where it was held.
-    pub(super) fn noted_client(&self, place: &FolderSpec) -> Result<Option<String>> {
-        Ok(self.cluster.metadata_get(&self.lock_of(place), CLIENT_KEY)?)
     }
 
     /// The images that are held here for a folder: one, or none.

@@ -43,7 +43,9 @@ impl Attaching<ImageSpec, MappedDevice> for RbdBackend {
         };
         let device = self.system.map(&map, deadline)?;
         match self.address(&device, &before) {
-            Ok(address) => Ok(Attachment { attached: device, address, size: info.size }),
+            Ok(address) => {
+                Ok(Attachment { attached: device, address, folder_client: None, size: info.size })
+            }
             Err(error) => {
                 let undo = self.detach(&device, &deadline.for_undo(UNDO));
                 Err(error.with_undo(undo))
