@@ -71,7 +71,7 @@ fn files(hand: &Hand<'_>, driver: &Daemon, seconds: u32) {
         let volume = Path::new(mounted["Mountpoint"].as_str().unwrap());
         data::beside(hand.lab, what, volume, &bare, seconds);
         let (ours, by_hand) = (small_files(volume), small_files(&bare));
-        println!("\n{} files of 2 KiB in {what}, in s", TREE.0 * TREE.1);
+        println!("\n{} files of 2 KiB in {what}, in ms", TREE.0 * TREE.1);
         Times::compare(&["untar", "rm -r"], &ours, &by_hand);
         call(driver, "Unmount", &json!({"Name": "files", "ID": "files"}));
         call(driver, "Remove", &json!({"Name": "files"}));
@@ -127,7 +127,10 @@ impl Hand<'_> {
     fn mount_at(&self, path: &str, target: &Path) {
         std::fs::create_dir_all(target).unwrap();
         let mut mount = Command::new("ceph-fuse");
-        mount.arg("-c").arg(self.lab.conf()).args(["--id", "admin", "-r", path]).arg(target);
+        // The lab's configuration has one such file for all processes of one client.
+        let pid_file = format!("--pid-file={}.pid", target.display());
+        mount.arg("-c").arg(self.lab.conf()).args(["--id", "admin", "-r", path, &pid_file]);
+        mount.arg(target);
         run(&mut mount);
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::engine::{
     RECORDER, SOON, VERIFIER, assert_recorded, assert_recording, at_data, has_failed, recorded,
 };
+use crate::support::caps::Caps;
 use crate::support::daemon::{Lab, run, timed, within};
 use crate::support::host::{Host, on_newest, on_two};
 use crate::support::outage::{Outage, cluster};
@@ -185,6 +186,26 @@ fn a_key_opens_its_own_volume_and_no_other() {
         host.docker().ok(&["volume", "rm", &own]);
         let left = host.lab().ceph(&["auth", "ls"]);
         assert!(!left.contains(&client), "the key is left");
+    });
+}
+
+#[test]
+fn the_daemons_own_key_mounts_where_the_settings_say_so() {
+    on_newest(|host| {
+        let lab = host.lab().clone();
+        let caps = Caps::of(|words| lab.ceph(words));
+        let data = format!("{}, allow rw tag cephfs data=cephfs", caps.before("osd"));
+        let folders = "allow rw fsname=cephfs path=/volumes/docker";
+        caps.set(&[("osd", &data), ("mds", folders)]);
+        host.daemon(&["--reconcile-interval", "1s", "--cephfs-key", "daemon"]);
+        let volume = folder(host, &[]);
+        host.docker().script(at_data!(volume), "echo kept > /data/file");
+        assert_eq!(host.docker().script(at_data!(volume), "cat /data/file"), "kept");
+        assert!(!lab.ceph(&["auth", "ls"]).contains(&volume), "a key was made");
+        host.assert_released();
+        host.stop_daemon();
+        drop(caps);
+        host.daemon(&["--reconcile-interval", "1s"]);
     });
 }
 

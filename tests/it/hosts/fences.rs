@@ -5,6 +5,7 @@ use std::thread;
 use serde_json::json;
 
 use super::{TAKEN, address, assert_noticed, is_fenced, try_mount, unmount};
+use crate::support::caps::Caps;
 use crate::support::daemon::{run, timed, within};
 use crate::support::machine::{Machine, SOON, on_two};
 
@@ -20,8 +21,8 @@ fn without_a_fence_that_holds_nothing_is_taken() {
         let fenced = address(one);
         one.freeze();
         // A key that may not fence.
-        let caps = Caps::of_hosts(one);
-        caps.set("mon", "allow r");
+        let caps = Caps::of(|words| one.network().ceph(words));
+        caps.set(&[("mon", "allow r")]);
         other.start_daemon();
         let refused = try_mount(other, &volume).0.expect_err("nobody is fenced");
         assert!(
@@ -43,36 +44,6 @@ fn without_a_fence_that_holds_nothing_is_taken() {
         unmount(one, &volume);
         unmount(other, &volume);
     });
-}
-
-/// What the hosts' key may do; as it was, when this is dropped.
-struct Caps<'a> {
-    host: &'a Machine,
-    before: serde_json::Value,
-}
-
-impl<'a> Caps<'a> {
-    fn of_hosts(host: &'a Machine) -> Self {
-        let text = host.network().ceph(&["auth", "get", "client.docker", "--format", "json"]);
-        let got: serde_json::Value = serde_json::from_str(&text).expect("ceph prints JSON");
-        Self { host, before: got[0]["caps"].clone() }
-    }
-
-    /// These for one kind of daemon, and what there was for the others.
-    fn set(&self, kind: &str, caps: &str) {
-        let mut words = vec!["auth", "caps", "client.docker"];
-        for (of, text) in self.before.as_object().expect("caps by kind") {
-            let text = text.as_str().expect("caps are text");
-            words.extend([of.as_str(), if of == kind { caps } else { text }]);
-        }
-        self.host.network().ceph(&words);
-    }
-}
-
-impl Drop for Caps<'_> {
-    fn drop(&mut self) {
-        self.set("none", "");
-    }
 }
 
 /// The blocklist entry alone is no barrier: what was queued at an OSD may still be written after
