@@ -161,6 +161,10 @@ fn errno_in(log: &str) -> Option<i32> {
     if refused.iter().any(|said| log.contains(said)) {
         return Some(libc::EACCES);
     }
+    // It says so of a file system that is not there, and a line of its log may stand within the next.
+    if log.contains("mdsmap subscription failed") {
+        return Some(libc::ENOENT);
+    }
     let after = log.rsplit_once("ceph mount failed with (")?.1;
     after.split_once(')')?.0.parse().ok()
 }
@@ -213,6 +217,9 @@ mod tests {
         let bad_key = "monclient(hunting): handle_auth_bad_method server allowed_methods [2]";
         assert_eq!(errno_in(not_there), Some(libc::ENOENT));
         assert_eq!(errno_in(bad_key), Some(libc::EACCES));
+        let no_fs =
+            "ceph mount failed with -1 client.6438 mdsmap subscription failed with -2 (2) No";
+        assert_eq!(errno_in(no_fs), Some(libc::ENOENT));
         assert_eq!(errno_in("fuse failed to start"), None);
         let why = why_not(libc::ENOENT, &request()).expect("known");
         assert!(why.contains("no folder /volumes/v in it, or client.v may not"), "{why}");

@@ -47,6 +47,7 @@ fn a_host_that_stands_still_loses_its_volume_and_notices_when_it_goes_on() {
         one.daemon(&FLAGS);
         other.daemon(&FLAGS);
         one.announce("volume was taken from this host");
+        one.announce("volume is broken");
         let volume = one.volume(&[]);
         let writer = one.fresh("writer");
         one.docker().start(&writer, at_data!(volume), RECORDER);
@@ -97,6 +98,7 @@ fn a_holder_that_lives_is_not_fenced_however_long_others_ask() {
         assert_recording(one.docker(), &writer);
 
         one.announce("volume was taken from this host");
+        one.announce("volume is broken");
         let said = other.tool(&["release", "--fence", &volume]);
         assert!(said.contains("taken by force from client"), "{said}");
         let acknowledged = recorded(one.docker(), &writer);
