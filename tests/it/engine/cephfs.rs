@@ -196,7 +196,8 @@ fn the_daemons_own_key_mounts_where_the_settings_say_so() {
         let caps = Caps::of(|words| lab.ceph(words));
         let data = format!("{}, allow rw tag cephfs data=cephfs", caps.before("osd"));
         let folders = "allow rw fsname=cephfs path=/volumes/docker";
-        caps.set(&[("osd", &data), ("mds", folders)]);
+        let monitors = format!("{}, allow r fsname=cephfs", caps.before("mon"));
+        caps.set(&[("mon", &monitors), ("osd", &data), ("mds", folders)]);
         host.daemon(&["--reconcile-interval", "1s", "--cephfs-key", "daemon"]);
         let volume = folder(host, &[]);
         host.docker().script(at_data!(volume), "echo kept > /data/file");

@@ -11,7 +11,6 @@ use crate::support::host::{EAGER, Host, Kind, for_each_kind, on_newest};
 for_each_kind!(
     a_container_writes_on_while_the_daemon_is_killed_and_started,
     what_a_killed_daemon_mounted_is_unmounted_by_the_next,
-    a_volume_is_released_when_its_unmount_met_no_daemon,
     a_daemon_that_is_asked_to_end_leaves_containers_and_their_devices_alone,
 );
 
@@ -51,6 +50,7 @@ fn what_a_killed_daemon_mounted_is_unmounted_by_the_next() {
     });
 }
 
+#[test]
 fn a_volume_is_released_when_its_unmount_met_no_daemon() {
     on_newest(|host| {
         host.daemon(&EAGER);

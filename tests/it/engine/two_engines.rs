@@ -17,7 +17,6 @@ for_each_held_kind!(
 for_each_kind!(
     two_creates_of_one_name_with_the_same_options_make_one_volume,
     of_two_creates_of_one_name_with_other_options_one_says_so,
-    a_volume_goes_back_and_forth_with_its_data,
 );
 
 fn create_on_both(one: &Host, other: &Host, bodies: [Value; 2]) -> [Reply; 2] {
@@ -119,6 +118,7 @@ fn an_engine_starts_at_once_that_knows_a_volume_made_elsewhere() {
     });
 }
 
+#[test]
 fn a_volume_goes_back_and_forth_with_its_data() {
     on_two(|one, other| {
         let volume = one.volume(&[]);
