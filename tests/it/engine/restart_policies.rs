@@ -18,7 +18,8 @@ fn a_container_that_fails_is_restarted_with_its_data() {
         host.docker().start(&container, &options, script);
         let there = || host.docker().state(&container, "RestartCount") == "2";
         assert!(within(SOON, there), "{}", host.docker().state(&container, "State"));
-        let running = || host.docker().state(&container, "State.Running") == "true";
+        // "Running" is true also while the engine waits before it starts a container again.
+        let running = || host.docker().state(&container, "State.Status") == "running";
         assert!(within(SOON, running), "{}", host.docker().state(&container, "State"));
         assert_eq!(host.docker().exec(&container, "cat /data/starts"), "start\nstart\nstart");
     });
@@ -34,8 +35,8 @@ fn a_container_that_is_killed_is_restarted_with_its_data() {
         let before = host.docker().state(&container, "State.Pid");
         host.kill_process(&before);
         let restarted = || {
-            let state = host.docker().state(&container, "State.Running");
-            state == "true" && host.docker().state(&container, "State.Pid") != before
+            let state = host.docker().state(&container, "State.Status");
+            state == "running" && host.docker().state(&container, "State.Pid") != before
         };
         assert!(within(SOON, restarted), "{}", host.docker().state(&container, "State"));
         assert_eq!(host.docker().exec(&container, "cat /data/file"), "kept");
