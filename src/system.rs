@@ -1,8 +1,8 @@
 //! What the layers above ask of this host: block devices, file systems, mounts, folders of CephFS,
 //! and who uses them.
 //!
-//! Four traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`],
-//! [`FolderMounts`]; [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
+//! Five traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`],
+//! [`FolderMounts`], [`Freezing`]; [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
 //! map and unmap) happens in a child process that is killed at its deadline: a thread stuck in the
 //! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
 
@@ -11,6 +11,7 @@ mod command;
 mod error;
 mod exit;
 mod filesystem;
+mod freeze;
 mod holders;
 mod kernel;
 mod linux;
@@ -25,6 +26,7 @@ mod superblock;
 pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
 pub use exit::end_process;
+pub use freeze::{Freezing, Frozen, Stood};
 pub use kernel::kernel_entry;
 pub use linux::{LinuxSettings, LinuxSystem};
 pub(crate) use mapper::loop_devices;
@@ -41,7 +43,7 @@ use crate::volume::{ByteSize, CephFsClient, ClientAccess, FsType, ImageSpec, Map
 pub type Result<T> = std::result::Result<T, SystemError>;
 
 /// All that is asked of a host.
-pub trait System: Mappers + Filesystems + Mounts + FolderMounts {
+pub trait System: Mappers + Filesystems + Mounts + FolderMounts + Freezing {
     /// This host, and this boot of it.
     fn host(&self) -> &Host;
 }
@@ -162,6 +164,12 @@ pub trait Mappers: Send + Sync {
 
     /// Lets the kernel see that the image has grown.
     fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
+
+    /// Makes sure that the device writes by the image's snapshots as they are now. The kernel's
+    /// RBD answers the cluster's notification also where it could not read the image's header; it
+    /// reads it again here, and an error says that it did not. Other mappers answer only when they
+    /// have read it, and need nothing.
+    fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()>;
 }
 
 /// What a device holds.

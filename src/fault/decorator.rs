@@ -15,8 +15,8 @@ use crate::ceph::{
 use crate::deadline::Deadline;
 use crate::system::{
     self, CephFsSupport, DeviceNumber, Filesystems, FolderMount, FolderMountRequest, FolderMounts,
-    FormatRequest, FsUsage, Holder, Host, MapRequest, MappedDevice, MapperSupport, Mappers, Mount,
-    MountRequest, Mounts, Ownership, Probe, System,
+    FormatRequest, Freezing, Frozen, FsUsage, Holder, Host, MapRequest, MappedDevice,
+    MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, Stood, System,
 };
 use crate::volume::{
     ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind, PathSpec, Secret,
@@ -154,6 +154,7 @@ through_plan!(Mappers for FaultySystem as "system", system {
     fn is_client_gone(&self, address: &str) -> bool;
     fn mapped(&self) -> Vec<MappedDevice>;
     fn refresh_size(&self, device: &MappedDevice, deadline: &Deadline) -> ();
+    fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> ();
 });
 
 through_plan!(Filesystems for FaultySystem as "system", system {
@@ -190,5 +191,42 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
 impl System for FaultySystem {
     fn host(&self) -> &Host {
         self.inner.host()
+    }
+}
+
+impl Freezing for FaultySystem {
+    fn freeze(
+        &self,
+        mountpoint: &Path,
+        limit: Duration,
+        deadline: &Deadline,
+    ) -> system::Result<Box<dyn Frozen>> {
+        let frozen =
+            self.plan.around("system.freeze", || self.inner.freeze(mountpoint, limit, deadline))?;
+        Ok(Box::new(FaultyFrozen { inner: frozen, plan: Arc::clone(&self.plan) }))
+    }
+
+    fn thaw_left_over(&self, mountpoint: &Path, deadline: &Deadline) -> system::Result<bool> {
+        let thaw = || self.inner.thaw_left_over(mountpoint, deadline);
+        self.plan.around("system.thaw_left_over", thaw)
+    }
+
+    fn sync(&self, mountpoint: &Path, deadline: &Deadline) -> system::Result<()> {
+        self.plan.around("system.sync", || self.inner.sync(mountpoint, deadline))
+    }
+}
+
+/// A file system that stands still, whose thaw is a call of the plan's. Dropping it is none: it is
+/// what a dead daemon does too.
+#[derive(Debug)]
+struct FaultyFrozen {
+    inner: Box<dyn Frozen>,
+    plan: Arc<FaultPlan>,
+}
+
+impl Frozen for FaultyFrozen {
+    fn thaw(self: Box<Self>) -> system::Result<Stood> {
+        let Self { inner, plan } = *self;
+        plan.around("system.thaw", || inner.thaw())
     }
 }

@@ -18,6 +18,7 @@ mod cephfs;
 mod client;
 mod detach;
 mod folder;
+mod freeze;
 mod ioctl;
 mod key;
 mod loop_device;
@@ -26,7 +27,9 @@ mod server;
 mod xattr;
 
 pub(crate) use cephfs::MountCephFs;
+pub(crate) use client::Held;
 pub(crate) use detach::Detach;
+pub(crate) use freeze::Freeze;
 pub(crate) use key::ClientKey;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
 pub(crate) use rbd::AddRbd;
@@ -38,7 +41,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Programs};
-use super::{Ownership, SystemErrorKind};
+use super::{Ownership, Stood, SystemErrorKind};
 use crate::deadline::Deadline;
 
 /// The first argument that makes the program one of these.
@@ -86,6 +89,10 @@ pub(crate) enum Call {
     WriteSysfs { path: PathBuf, text: String },
     /// Makes a device of the kernel's RBD.
     AddRbd(AddRbd),
+    /// Freezes a file system until it is told to thaw: see [`Kernel::freeze`].
+    Freeze(Freeze),
+    /// Thaws a file system; was it frozen?
+    ThawLeftOver { mountpoint: PathBuf },
     /// Starts a program that outlives us; its process, as `ProcessId`.
     Detach(Detach),
 }
@@ -125,23 +132,54 @@ impl Kernel {
         call: &Call,
         deadline: &Deadline,
     ) -> Result<T, SystemErrorKind> {
-        let mut line = serde_json::to_vec(call).map_err(|error| unreadable(&error))?;
-        line.push(b'\n');
-        let answer = self.client.ask(&line, deadline);
+        let answer = self.client.ask(&line_of(call)?, deadline);
         tracing::debug!(?call, ok = answer.is_ok(), "kernel call done");
-        match serde_json::from_slice::<Answer>(&answer?).map_err(|error| unreadable(&error))? {
-            Ok(value) => serde_json::from_value(value).map_err(|error| unreadable(&error)),
-            Err(Failure { errno, path }) => {
-                let source = std::io::Error::from_raw_os_error(errno);
-                Err(SystemErrorKind::Io { path, source })
-            }
-        }
+        read(&answer?)
+    }
+
+    /// Freezes a file system, and gives the connection of the child that keeps it so. No child
+    /// that freezes is ever killed: it ends when the connection does.
+    pub(crate) fn freeze(
+        &self,
+        freeze: &Freeze,
+        deadline: &Deadline,
+    ) -> Result<Held, SystemErrorKind> {
+        let held = self.client.hold(&line_of(&Call::Freeze(freeze.clone()))?, deadline);
+        tracing::debug!(?freeze, ok = held.is_ok(), "kernel call begun");
+        let held = held?;
+        read::<()>(held.first())?;
+        Ok(held)
+    }
+
+    /// Thaws it by the child; `None` where the child has died.
+    pub(crate) fn thaw(
+        &self,
+        held: &mut Held,
+        deadline: &Deadline,
+    ) -> Result<Option<Stood>, SystemErrorKind> {
+        held.ask(freeze::THAW, deadline)?.map(|answer| read(&answer)).transpose()
     }
 
     /// A program in a cgroup of its own that ends by itself (it may leave a daemon).
     pub(crate) fn isolated(&self, command: &Command) -> Command {
         let own = Command::new(self.program.clone(), &self.programs);
         own.args([ENTRY, detach::RUN]).args(command.line())
+    }
+}
+
+fn line_of(call: &Call) -> Result<Vec<u8>, SystemErrorKind> {
+    let mut line = serde_json::to_vec(call).map_err(|error| unreadable(&error))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, SystemErrorKind> {
+    match serde_json::from_slice::<Answer>(answer).map_err(|error| unreadable(&error))? {
+        Ok(value) => serde_json::from_value(value).map_err(|error| unreadable(&error)),
+        Err(Failure { errno, path }) => {
+            let source = std::io::Error::from_raw_os_error(errno);
+            Err(SystemErrorKind::Io { path, source })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::command::{PROGRAM_FOLDERS, Programs, io};
 use super::kernel::Kernel;
@@ -48,7 +48,7 @@ impl LinuxSettings {
 pub struct LinuxSystem {
     host: Host,
     settings: LinuxSettings,
-    kernel: Kernel,
+    kernel: Arc<Kernel>,
     programs: Programs,
     /// Folders of fuse maps that are being made: not yet for anybody else to see.
     being_made: Mutex<HashSet<PathBuf>>,
@@ -67,7 +67,7 @@ impl LinuxSystem {
     pub fn to_look_at(settings: LinuxSettings) -> Result<Self> {
         let host = this_host().map_err(|kind| kind.during("read the boot ID"))?;
         let programs = Programs::new(settings.program_folders.clone());
-        let kernel = Kernel::new(settings.helper.clone(), programs.clone());
+        let kernel = Arc::new(Kernel::new(settings.helper.clone(), programs.clone()));
         Ok(Self { host, settings, kernel, programs, being_made: Mutex::default() })
     }
 
@@ -76,7 +76,7 @@ impl LinuxSystem {
         self.programs.missing(names)
     }
 
-    pub(super) fn kernel(&self) -> &Kernel {
+    pub(super) fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 

@@ -105,6 +105,15 @@ impl Mappers for LinuxSystem {
         let step = || format!("refresh the size of {}", device.device.display());
         refreshed.map_err(|kind| kind.during(step()))
     }
+
+    fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        let refreshed = match device.mapper {
+            MapperKind::Krbd => Krbd(self).refresh(device, deadline),
+            MapperKind::Nbd | MapperKind::Fuse => Ok(()),
+        };
+        let step = || format!("read the header of {} again", device.image);
+        refreshed.map_err(|kind| kind.during(step()))
+    }
 }
 
 impl LinuxSystem {

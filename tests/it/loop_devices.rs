@@ -1,5 +1,7 @@
 //! Real file systems and mounts on real loop devices. Needs root, and no cluster.
 
+mod freeze;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};

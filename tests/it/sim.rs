@@ -20,6 +20,7 @@ mod client;
 mod cluster;
 mod content;
 mod folders;
+mod freeze;
 mod host;
 mod kernel;
 mod messages;

@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::Read;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
@@ -10,14 +11,14 @@ use nix::sys::statfs::statfs;
 use serde::Serialize;
 use sys_mount::MountFlags;
 
-use super::{Answer, Call, Failure, cephfs, detach, folder, ioctl, loop_device};
+use super::{Answer, Call, Failure, cephfs, detach, folder, freeze, ioctl, loop_device};
 use crate::system::{FsUsage, superblock};
 use crate::volume::ByteSize;
 
 /// How much of a device has to be zero for it to be blank.
 const BLANK: u64 = 1 << 20;
 
-pub(super) fn run(call: &Call) -> Answer {
+pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
     match call {
         Call::Mount { device, target, fs_type, flags, data } => {
             value(mount(device, target, fs_type, *flags, data))
@@ -41,6 +42,8 @@ pub(super) fn run(call: &Call) -> Answer {
         Call::ResizeLoop { device, file } => value(loop_device::resize(device, file)),
         Call::WriteSysfs { path, text } => value(write_sysfs(path, text)),
         Call::AddRbd(device) => value(device.run()),
+        Call::Freeze(freeze) => freeze.serve(connection),
+        Call::ThawLeftOver { mountpoint } => value(freeze::thaw_left_over(mountpoint)),
         Call::Detach(program) => value(detach::start(program)),
     }
 }
@@ -50,7 +53,7 @@ pub(super) fn write_sysfs(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(Failure::of(path))
 }
 
-fn value<T: Serialize>(result: Result<T, Failure>) -> Answer {
+pub(super) fn value<T: Serialize>(result: Result<T, Failure>) -> Answer {
     let unsayable = |_| Failure { errno: libc::EPROTO, path: "/".into() };
     serde_json::to_value(result?).map_err(unsayable)
 }

@@ -4,7 +4,7 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ impl Client {
                 return Ok(answer);
             }
         }
-        Err(SystemErrorKind::Refused("no child can be started".to_owned()))
+        Err(no_child())
     }
 
     fn ask_once(
@@ -69,20 +69,14 @@ impl Client {
     ) -> Result<Option<Vec<u8>>, SystemErrorKind> {
         let started = Instant::now();
         let failed = |error| io(&self.program)(error);
-        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        self.hand_over(&theirs).map_err(failed)?;
-        drop(theirs);
-        // Where nobody is left to read it, the answer says so by not coming.
-        let _ = (&ours).write_all(line);
+        let ours = self.begin(line).map_err(failed)?;
         let mut said = Lines::default();
         let ended = said.read_until(&ours, 2, deadline).map_err(failed)?;
         let child = said.line(0).and_then(|line| serde_json::from_slice(&line).ok());
         match (ended, child, said.line(1)) {
             (true, None, _) => Ok(None),
             (true, Some(_), Some(answer)) => Ok(Some(answer)),
-            (true, Some(_), None) => {
-                Err(SystemErrorKind::Refused("the child ended without an answer".to_owned()))
-            }
+            (true, Some(_), None) => Err(no_answer()),
             // A child that has not said who it is yet will find nobody to ask what to do.
             (false, child, _) => {
                 if let Some(child) = child {
@@ -92,6 +86,35 @@ impl Client {
                 Err(SystemErrorKind::Timeout { after: started.elapsed() })
             }
         }
+    }
+
+    /// As [`Client::ask`], and keeps the connection. At the deadline it is closed, and the child
+    /// left to itself.
+    pub(super) fn hold(&self, line: &[u8], deadline: &Deadline) -> Result<Held, SystemErrorKind> {
+        let started = Instant::now();
+        let failed = |error| io(&self.program)(error);
+        for _ in 0..2 {
+            let connection = self.begin(line).map_err(failed)?;
+            let mut said = Lines::default();
+            let ended = said.read_until(&connection, 2, deadline).map_err(failed)?;
+            match (ended, said.line(0), said.line(1)) {
+                (_, Some(_), Some(first)) => return Ok(Held { connection, said, first }),
+                (false, ..) => return Err(SystemErrorKind::Timeout { after: started.elapsed() }),
+                (true, Some(_), None) => return Err(no_answer()),
+                (true, None, _) => {}
+            }
+        }
+        Err(no_child())
+    }
+
+    /// Gives a new child its line.
+    fn begin(&self, line: &[u8]) -> std::io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.hand_over(&theirs)?;
+        drop(theirs);
+        // Where nobody is left to read it, the answer says so by not coming.
+        let _ = (&ours).write_all(line);
+        Ok(ours)
     }
 
     fn hand_over(&self, connection: &UnixStream) -> std::io::Result<()> {
@@ -129,6 +152,45 @@ impl Client {
             .stderr(Stdio::null())
             .spawn()?;
         Ok(Server { socket: ours, process })
+    }
+}
+
+fn no_child() -> SystemErrorKind {
+    SystemErrorKind::Refused("no child can be started".to_owned())
+}
+
+fn no_answer() -> SystemErrorKind {
+    SystemErrorKind::Refused("the child ended without an answer".to_owned())
+}
+
+/// A child that has answered once, and goes on.
+#[derive(Debug)]
+pub(crate) struct Held {
+    connection: UnixStream,
+    said: Lines,
+    first: Vec<u8>,
+}
+
+impl Held {
+    /// Its first answer.
+    pub(super) fn first(&self) -> &[u8] {
+        &self.first
+    }
+
+    /// Tells it something, and gives its second answer; `None` where it has died.
+    pub(super) fn ask(
+        &mut self,
+        word: &[u8],
+        deadline: &Deadline,
+    ) -> Result<Option<Vec<u8>>, SystemErrorKind> {
+        let started = Instant::now();
+        // It may have ended by itself, and its answer stands there.
+        let _ = (&self.connection).write_all(word);
+        let read = self.said.read_until(&self.connection, 3, deadline);
+        if read.map_err(io(Path::new("the child's connection")))? {
+            return Ok(self.said.line(2));
+        }
+        Err(SystemErrorKind::Timeout { after: started.elapsed() })
     }
 }
 

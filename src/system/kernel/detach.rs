@@ -117,7 +117,7 @@ fn scope(line: &[OsString]) -> Vec<OsString> {
 
 #[expect(clippy::disallowed_methods, reason = "procfs: there is nothing to replace")]
 /// From the OOM killer, for as long as there is anybody else. Best effort.
-fn be_spared() {
+pub(super) fn be_spared() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 

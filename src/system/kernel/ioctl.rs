@@ -52,6 +52,8 @@ mod raw {
     nix::ioctl_none_bad!(loop_set_capacity, 0x4C07);
     nix::ioctl_write_ptr_bad!(loop_set_status64, 0x4C04, super::LoopInfo);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, i32);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, i32);
     nix::ioctl_readwrite!(fitrim, b'X', 121, super::TrimRange);
 }
 
@@ -131,4 +133,18 @@ pub(super) fn trim(folder: &File) -> Result<u64, Errno> {
     // SAFETY: the structure is the kernel's and lives through the call.
     unsafe { raw::fitrim(folder.as_raw_fd(), &raw mut range) }?;
     Ok(range.len)
+}
+
+/// Writes out the file system, and lets every further write wait.
+pub(super) fn freeze(folder: &File) -> Result<(), Errno> {
+    let mut unused = 0;
+    // SAFETY: the kernel neither reads nor writes the number.
+    unsafe { raw::fifreeze(folder.as_raw_fd(), &raw mut unused) }.map(drop)
+}
+
+/// Lets the writes go on; `EINVAL` where they do.
+pub(super) fn thaw(folder: &File) -> Result<(), Errno> {
+    let mut unused = 0;
+    // SAFETY: the kernel neither reads nor writes the number.
+    unsafe { raw::fithaw(folder.as_raw_fd(), &raw mut unused) }.map(drop)
 }

@@ -100,7 +100,7 @@ fn serve_one(mut connection: &UnixStream) -> Option<()> {
     let mut line = String::new();
     BufReader::new(&mut connection).read_line(&mut line).ok()?;
     let call: Call = serde_json::from_str(&line).ok()?;
-    let answer: Answer = calls::run(&call);
+    let answer: Answer = calls::run(&call, connection);
     write_line(connection, &answer)
 }
 

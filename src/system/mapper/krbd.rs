@@ -131,7 +131,8 @@ impl Krbd<'_> {
         })
     }
 
-    /// The kernel watches the image and sees the size by itself; this makes sure of it.
+    /// The kernel watches the image and sees its size and its snapshots by itself; this makes sure
+    /// of it, and fails where the header cannot be read.
     pub(super) fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> KindResult<()> {
         let path = Path::new(DEVICES).join(number(device)).join("refresh");
         self.0.kernel().call(&Call::WriteSysfs { path, text: "1".to_owned() }, deadline)

@@ -16,7 +16,7 @@ pub(crate) struct SimHost {
     pub(super) host: Host,
     pub(super) cluster: Arc<SimCluster>,
     pub(super) mappers: Vec<MapperKind>,
-    kernel: Mutex<Kernel>,
+    kernel: Arc<Mutex<Kernel>>,
 }
 
 /// What a kernel knows. Locked before the cluster's state, never after.
@@ -34,7 +34,7 @@ pub(super) struct Kernel {
     pub(super) containers: BTreeMap<String, Container>,
     /// Targets in which a process of our own namespace has files open.
     pub(super) open_files: BTreeSet<PathBuf>,
-    next_pid: u32,
+    pub(super) next_pid: u32,
 }
 
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct Device {
 pub(super) struct Superblock {
     pub(super) read_only: bool,
     pub(super) unsynced: Vec<(String, Record)>,
+    /// It stands still, by the freeze of that number.
+    pub(super) frozen: Option<u32>,
 }
 
 /// A process in a mount namespace of its own, with a volume bound into it.
@@ -74,7 +76,7 @@ impl SimHost {
             host: Host { name: name.to_owned(), boot_id },
             cluster: Arc::clone(cluster),
             mappers: mappers.to_vec(),
-            kernel: Mutex::new(kernel),
+            kernel: Arc::new(Mutex::new(kernel)),
         })
     }
 
@@ -212,6 +214,11 @@ impl SimHost {
     pub(super) fn kernel(&self) -> MutexGuard<'_, Kernel> {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The kernel, for what outlives a call of the driver.
+    pub(super) fn shared_kernel(&self) -> Arc<Mutex<Kernel>> {
+        Arc::clone(&self.kernel)
+    }
 }
 
 impl Kernel {
@@ -251,22 +258,36 @@ impl Kernel {
             return true;
         }
         let gone = self.devices.get(&minor).is_none_or(|device| device.cut);
-        let unsynced = self.filesystems.get(&minor).filter(|_| !gone);
-        let unsynced = unsynced.map(|found| found.unsynced.clone());
-        for (folder, record) in unsynced.unwrap_or_default() {
-            if !self.write_synced(minor, &folder, record, cluster) {
-                return false;
-            }
+        if !gone && !self.write_out(minor, cluster) {
+            return false;
         }
         self.filesystems.remove(&minor);
         true
     }
 
+    /// Writes out what is unsynced. False where that has to wait for the cluster.
+    pub(super) fn write_out(&mut self, minor: u32, cluster: &SimCluster) -> bool {
+        let unsynced = self.filesystems.get(&minor).map(|found| found.unsynced.clone());
+        for (folder, record) in unsynced.unwrap_or_default() {
+            if !self.write_synced(minor, &folder, record, cluster) {
+                return false;
+            }
+        }
+        if let Some(superblock) = self.filesystems.get_mut(&minor) {
+            superblock.unsynced.clear();
+        }
+        true
+    }
+
+    /// A write to a file system that stands still would wait: here it does not get through.
     fn write_synced(&self, minor: u32, folder: &str, record: Record, cluster: &SimCluster) -> bool {
         if let Some(written) = self.write_folder(minor, record, cluster) {
             return written;
         }
         let Some(device) = self.devices.get(&minor) else { return false };
+        if self.filesystems.get(&minor).is_some_and(|found| found.frozen.is_some()) {
+            return false;
+        }
         let mut state = cluster.state();
         let fenced = state.is_fenced(&device.address);
         if !state.reachable || device.cut || fenced || device.mapped.read_only {

@@ -233,6 +233,13 @@ impl Mappers for SimHost {
         found.size = cluster.images.get(&found.image_id).map_or(found.size, |image| image.size);
         Ok(())
     }
+
+    fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> Result<()> {
+        match device.mapper {
+            MapperKind::Krbd => self.refresh_size(device, deadline),
+            MapperKind::Nbd | MapperKind::Fuse => Ok(()),
+        }
+    }
 }
 
 fn describe(request: &MapRequest, minor: u32, address: &str) -> MappedDevice {
@@ -400,6 +407,12 @@ impl Mounts for SimHost {
         let open = kernel.open_files.iter().any(|open| open.starts_with(target));
         if open {
             let holder = Holder { pid: 77, command: "tar".to_owned(), target: target.to_owned() };
+            return Err(SystemErrorKind::Busy(vec![holder]).during(step));
+        }
+        let superblock = kernel.filesystems.get(&kernel.mounts[at].number.minor);
+        if superblock.is_some_and(|found| found.frozen.is_some()) {
+            let command = "docker-ceph".to_owned();
+            let holder = Holder { pid: 78, command, target: target.to_owned() };
             return Err(SystemErrorKind::Busy(vec![holder]).during(step));
         }
         // A file system writes its superblock when it is unmounted: that waits for the cluster.
