@@ -43,7 +43,10 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::in_folder(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn in_folder(folder: tempfile::TempDir) -> Self {
         let file = folder.path().join("disk");
         File::create(&file).and_then(|file| file.set_len(SIZE)).expect("a sparse file");
         let device = sh(&format!("losetup --find --show --direct-io=off {}", file.display()));

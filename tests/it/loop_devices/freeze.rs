@@ -225,16 +225,23 @@ fn a_killed_daemon_leaves_nothing_frozen() {
 }
 
 #[test]
-fn a_freeze_that_comes_too_late_is_thawed() {
-    let host = Host::mounted(FsType::Ext4);
-    // The device stands still, so that the freeze cannot end before its deadline.
-    sh(&format!("fsfreeze -f {}", host.target().display()));
-    let stuck = host.writer();
-    assert!(!stuck.is_done_within(Duration::from_millis(300)), "it was written");
-    let deadline = Deadline::after(Duration::ZERO);
-    let error = host.system.freeze(&host.target(), LONG, &deadline).expect_err("too late");
+fn a_freeze_that_its_deadline_overtakes_leaves_nothing_frozen() {
+    let below = Host::mounted(FsType::Ext4);
+    let host = Host::in_folder(tempfile::tempdir_in(below.target()).expect("a folder"));
+    host.format(FsType::Ext4);
+    host.mount(FsType::Ext4);
+    std::fs::write(host.target().join("unsynced"), vec![7; 1 << 20]).expect("written");
+    // The device stands still, so that nothing can be written out.
+    sh(&format!("fsfreeze -f {}", below.target().display()));
+    let begun = Instant::now();
+    let deadline = Deadline::after(Duration::from_millis(300));
+    let frozen = host.system.freeze(&host.target(), LONG, &deadline);
+    let took = begun.elapsed();
+    let child = freezer(&host.target());
+    sh(&format!("fsfreeze -u {}", below.target().display()));
+    let error = frozen.expect_err("too late");
     assert!(matches!(error.kind, SystemErrorKind::Timeout { .. }), "{error}");
-    sh(&format!("fsfreeze -u {}", host.target().display()));
-    stuck.thread.join().expect("no panic");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(child.is_some(), "the child has gone, and may leave it frozen");
     assert!(host.goes_on(), "the late freeze stayed");
 }
