@@ -18,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod deadline;
 mod durable;
+pub mod engine;
 #[cfg(feature = "failpoints")]
 pub mod fault;
 pub mod logging;

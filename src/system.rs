@@ -1,8 +1,8 @@
 //! What the layers above ask of this host: block devices, file systems, mounts, folders of CephFS,
 //! and who uses them.
 //!
-//! Five traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`],
-//! [`FolderMounts`], [`Freezing`]; [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
+//! Six traits, one for each thing that is asked: [`Mappers`], [`Filesystems`], [`Mounts`],
+//! [`FolderMounts`], [`Freezing`], [`Hooks`]; [`System`] is all of them. Whatever can hang in the kernel (mount, unmount, a stat of a volume,
 //! map and unmap) happens in a child process that is killed at its deadline: a thread stuck in the
 //! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
 
@@ -13,6 +13,7 @@ mod exit;
 mod filesystem;
 mod freeze;
 mod holders;
+mod hooks;
 mod kernel;
 mod linux;
 mod mapper;
@@ -27,6 +28,7 @@ pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
 pub use exit::end_process;
 pub use freeze::{Freezing, Frozen, Stood};
+pub use hooks::{AfterFailure, Hooks};
 pub use kernel::kernel_entry;
 pub use linux::{LinuxSettings, LinuxSystem};
 pub(crate) use mapper::loop_devices;
@@ -43,7 +45,7 @@ use crate::volume::{ByteSize, CephFsClient, ClientAccess, FsType, ImageSpec, Map
 pub type Result<T> = std::result::Result<T, SystemError>;
 
 /// All that is asked of a host.
-pub trait System: Mappers + Filesystems + Mounts + FolderMounts + Freezing {
+pub trait System: Mappers + Filesystems + Mounts + FolderMounts + Freezing + Hooks {
     /// This host, and this boot of it.
     fn host(&self) -> &Host;
 }

@@ -14,9 +14,10 @@ use crate::ceph::{
 };
 use crate::deadline::Deadline;
 use crate::system::{
-    self, CephFsSupport, DeviceNumber, Filesystems, FolderMount, FolderMountRequest, FolderMounts,
-    FormatRequest, Freezing, Frozen, FsUsage, Holder, Host, MapRequest, MappedDevice,
-    MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, Stood, System,
+    self, AfterFailure, CephFsSupport, DeviceNumber, Filesystems, FolderMount, FolderMountRequest,
+    FolderMounts, FormatRequest, Freezing, Frozen, FsUsage, Holder, Hooks, Host, MapRequest,
+    MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, Stood,
+    System,
 };
 use crate::volume::{
     ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind, PathSpec, Secret,
@@ -186,6 +187,13 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     fn folder_mounts(&self) -> Vec<FolderMount>;
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
+});
+
+through_plan!(Hooks for FaultySystem as "system", system {
+    fn run_hooks(
+        &self, folder: &Path, environment: &[(String, String)], limit: Duration,
+        after_failure: AfterFailure, deadline: &Deadline
+    ) -> ();
 });
 
 impl System for FaultySystem {

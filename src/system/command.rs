@@ -93,6 +93,7 @@ pub(crate) struct Command {
     program: PathBuf,
     args: Vec<OsString>,
     search_path: OsString,
+    environment: Vec<(OsString, OsString)>,
 }
 
 /// What a program that has ended leaves.
@@ -106,7 +107,15 @@ pub(crate) struct Output {
 impl Command {
     pub(crate) fn new(program: PathBuf, programs: &Programs) -> Self {
         let search_path = programs.search_path();
-        Self { program, args: Vec::new(), search_path }
+        let environment = vec![("LC_ALL".into(), "C".into())];
+        Self { program, args: Vec::new(), search_path, environment }
+    }
+
+    /// Gives it these variables and `PATH`, and no others.
+    pub(crate) fn only_env(mut self, environment: &[(String, String)]) -> Self {
+        let pairs = environment.iter().map(|(name, value)| (name.into(), value.into()));
+        self.environment = pairs.collect();
+        self
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -137,6 +146,15 @@ impl Command {
 
     /// Runs it to its end, good or bad.
     pub(crate) fn run_to_any_end(&self, deadline: &Deadline) -> Result<Output, SystemErrorKind> {
+        self.run_logged(deadline, |_| ())
+    }
+
+    /// Runs it to its end, good or bad, and has its output logged, also where it is killed.
+    pub(crate) fn run_logged(
+        &self,
+        deadline: &Deadline,
+        log: impl FnOnce(&Output),
+    ) -> Result<Output, SystemErrorKind> {
         let started = Instant::now();
         if deadline.is_over() {
             return Err(SystemErrorKind::Timeout { after: Duration::ZERO });
@@ -146,10 +164,11 @@ impl Command {
         let after = started.elapsed();
         tracing::debug!(program = %self.program.display(), args = ?self.args,
             status = ?ended.map(|end| end.into_raw()), ms = after.as_millis(), "program run");
-        match ended {
-            Some(status) if !running.killed => Ok(running.output(status)),
-            _ => Err(SystemErrorKind::Timeout { after }),
+        let output = ended.map(|status| running.output(status));
+        if let Some(output) = &output {
+            log(output);
         }
+        output.filter(|_| !running.killed).ok_or(SystemErrorKind::Timeout { after })
     }
 
     /// The error that this output means.
@@ -167,7 +186,7 @@ impl Command {
             .args(&self.args)
             .env_clear()
             .env("PATH", &self.search_path)
-            .env("LC_ALL", "C")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())

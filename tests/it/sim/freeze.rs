@@ -1,11 +1,13 @@
-//! File systems of the simulated host that stand still.
+//! File systems of the simulated host that stand still, and the hooks around that.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use docker_volume_ceph::deadline::Deadline;
-use docker_volume_ceph::system::{Freezing, Frozen, Result, Stood, SystemErrorKind};
+use docker_volume_ceph::system::{
+    AfterFailure, Freezing, Frozen, Hooks, Result, Stood, SystemErrorKind,
+};
 
 use super::host::{Kernel, SimHost};
 use super::kernel::{failed, timed_out};
@@ -44,6 +46,23 @@ impl Freezing for SimHost {
         let mut kernel = self.running(&step)?;
         let minor = mounted(&kernel, at, &step)?;
         if kernel.write_out(minor, &self.cluster) { Ok(()) } else { Err(timed_out(step)) }
+    }
+}
+
+impl Hooks for SimHost {
+    fn run_hooks(
+        &self,
+        folder: &Path,
+        environment: &[(String, String)],
+        _: Duration,
+        _: AfterFailure,
+        _: &Deadline,
+    ) -> Result<()> {
+        let step = format!("run the hooks in {}", folder.display());
+        let mut kernel = self.running(&step)?;
+        kernel.hooks_run.push((folder.to_owned(), environment.to_vec()));
+        let fails = kernel.failing_hooks.contains(folder);
+        if fails { Err(failed(step, "10-hook", "it does not work")) } else { Ok(()) }
     }
 }
 

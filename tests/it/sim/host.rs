@@ -34,6 +34,10 @@ pub(super) struct Kernel {
     pub(super) containers: BTreeMap<String, Container>,
     /// Targets in which a process of our own namespace has files open.
     pub(super) open_files: BTreeSet<PathBuf>,
+    /// The folders of hooks that were run, each with what its hooks were told.
+    pub(super) hooks_run: Vec<(PathBuf, Vec<(String, String)>)>,
+    /// The folders of hooks of which one fails.
+    pub(super) failing_hooks: BTreeSet<PathBuf>,
     pub(super) next_pid: u32,
 }
 
@@ -182,6 +186,23 @@ impl SimHost {
         } else {
             kernel.open_files.remove(target);
         }
+    }
+
+    /// A hook of a folder fails from now on, or no longer.
+    #[allow(dead_code, reason = "for the tests of snapshots")]
+    pub(crate) fn set_failing_hook(&self, folder: &Path, fails: bool) {
+        let mut kernel = self.kernel();
+        if fails {
+            kernel.failing_hooks.insert(folder.to_owned());
+        } else {
+            kernel.failing_hooks.remove(folder);
+        }
+    }
+
+    /// The folders of hooks that were run, in order, each with what its hooks were told.
+    #[allow(dead_code, reason = "for the tests of snapshots")]
+    pub(crate) fn hooks_run(&self) -> Vec<(PathBuf, Vec<(String, String)>)> {
+        self.kernel().hooks_run.clone()
     }
 
     /// The host stands still, or goes on: what it has open keeps its watches, and answers nobody.
