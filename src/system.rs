@@ -23,6 +23,7 @@ mod mounts;
 mod process;
 mod state;
 mod superblock;
+mod uuid;
 
 pub use command::PROGRAM_FOLDERS;
 pub use error::{SystemError, SystemErrorKind};
@@ -262,6 +263,11 @@ pub trait Filesystems: Send + Sync {
         owner: Ownership,
         deadline: &Deadline,
     ) -> Result<()>;
+
+    /// Gives the file system of a clone a UUID of its own, so that it can be mounted beside that of
+    /// its parent; replays its journal where it has to. It is not mounted, and the device can be
+    /// written. A repeat gives it yet another.
+    fn new_uuid(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<()>;
 }
 
 /// A mount in this daemon's mount namespace.
@@ -309,7 +315,9 @@ pub struct MountRequest {
 
 /// Mounts, and who holds them.
 pub trait Mounts: Send + Sync {
-    /// Mounts a device. Refuses a target at which something is mounted.
+    /// Mounts a device. Refuses a target at which something is mounted. For reading only, a device
+    /// that cannot be written is mounted without the replay that its journal may need, and so as it
+    /// was when it was last written out; and XFS whatever else of its UUID is mounted.
     fn mount(&self, request: &MountRequest, deadline: &Deadline) -> Result<()>;
 
     /// Unmounts what is mounted there, and removes the empty folder. Success where nothing is.

@@ -169,6 +169,7 @@ through_plan!(Filesystems for FaultySystem as "system", system {
     fn make_folder(
         &self, mountpoint: &Path, name: &str, owner: Ownership, deadline: &Deadline
     ) -> ();
+    fn new_uuid(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> ();
 });
 
 through_plan!(Mounts for FaultySystem as "system", system {

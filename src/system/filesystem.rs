@@ -114,6 +114,11 @@ impl Filesystems for LinuxSystem {
         let call = Call::MakeFolder { mountpoint, name, owner };
         self.kernel().call(&call, deadline).map_err(|kind| kind.during(step))
     }
+
+    fn new_uuid(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> Result<()> {
+        let step = || format!("give {fs_type} on {} a new UUID", device.display());
+        self.renew_uuid(device, fs_type, deadline).map_err(|kind| kind.during(step()))
+    }
 }
 
 impl LinuxSystem {
@@ -175,7 +180,12 @@ impl LinuxSystem {
         self.programs().find("resize2fs")?.arg(device).run(deadline).map(drop)
     }
 
-    fn e2fsck(&self, device: &Path, how: &[&str], deadline: &Deadline) -> KindResult<()> {
+    pub(super) fn e2fsck(
+        &self,
+        device: &Path,
+        how: &[&str],
+        deadline: &Deadline,
+    ) -> KindResult<()> {
         let e2fsck = self.programs().find("e2fsck")?.args(how).arg(device);
         let output = e2fsck.run_to_any_end(deadline)?;
         match output.code() {
@@ -231,7 +241,8 @@ fn found(export: &str) -> Probe {
     }
 }
 
-fn is_read_only(device: &Path) -> bool {
+/// Is the device for reading only, by sysfs?
+pub(super) fn is_read_only(device: &Path) -> bool {
     let name = device.file_name().unwrap_or_default();
     let path = Path::new("/sys/class/block").join(name).join("ro");
     std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")

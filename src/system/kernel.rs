@@ -77,6 +77,11 @@ pub(crate) enum Call {
     IsBlank { device: PathBuf },
     /// Is the device an ext4 that can be mounted as it is? By its superblock.
     IsSoundExt4 { device: PathBuf },
+    /// Has the device an ext4 whose journal is to be replayed?
+    NeedsReplayExt4 { device: PathBuf },
+    /// Mounts an XFS in a mount namespace of its own at a folder that is there, which replays its
+    /// log, and unmounts it.
+    ReplayXfs { device: PathBuf, at: PathBuf },
     /// A device's size in bytes.
     Size { device: PathBuf },
     /// Makes a loop device of a file, as `AttachedLoop`.

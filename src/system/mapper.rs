@@ -20,6 +20,7 @@ use krbd::Krbd;
 use nbd::Nbd;
 use numbered::Numbered;
 
+use super::filesystem::is_read_only;
 use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
 use super::{
@@ -184,12 +185,6 @@ fn number_of(device: &Path) -> Option<DeviceNumber> {
     let text = std::fs::read_to_string(path).ok()?;
     let (major, minor) = text.trim().split_once(':')?;
     Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
-}
-
-/// Is the device for reading only, by sysfs?
-fn is_read_only(device: &Path) -> bool {
-    let path = Path::new("/sys/class/block").join(device.file_name().unwrap_or_default());
-    std::fs::read_to_string(path.join("ro")).is_ok_and(|text| text.trim() == "1")
 }
 
 /// Can the kernel load the module, or has it already?

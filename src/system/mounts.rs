@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::command::io;
+use super::filesystem::is_read_only;
 use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
 use super::mountinfo::{self, Entry};
@@ -15,6 +16,7 @@ use super::{
     DeviceNumber, Holder, Mount, MountRequest, Mounts, ProcessId, Result, SystemErrorKind, holders,
 };
 use crate::deadline::Deadline;
+use crate::volume::FsType;
 
 /// Options of mount(8) that are bits of mount(2), and whether they set or clear the bit.
 const FLAGS: &[(&str, u64, bool)] = &[
@@ -51,17 +53,23 @@ impl Mounts for LinuxSystem {
         let step = || format!("mount {} at {}", device.display(), target.display());
         let mount = || -> std::result::Result<(), SystemErrorKind> {
             let (flags, data) = split_options(&request.options, request.read_only)?;
+            let data = joined(&data, self.without_writing(request, deadline)?);
             if own()?.iter().any(|entry| entry.mount.target == *target) {
                 return Err(SystemErrorKind::Refused("something is mounted there".to_owned()));
             }
-            let call = Call::Mount {
+            let call = |data: String| Call::Mount {
                 device: device.clone(),
                 target: target.clone(),
                 fs_type: request.fs_type.to_string(),
                 flags,
                 data,
             };
-            self.kernel().call(&call, deadline)
+            match self.kernel().call(&call(data.clone()), deadline) {
+                Err(kind) if cannot_replay(request, &kind) => {
+                    self.kernel().call(&call(joined(&data, "norecovery")), deadline)
+                }
+                done => done,
+            }
         };
         mount().map_err(|kind| kind.during(step()))
     }
@@ -93,6 +101,35 @@ impl Mounts for LinuxSystem {
         let found = holders::find(number, ours);
         found.map_err(|kind| kind.during(format!("look who holds {}", ours.display())))
     }
+}
+
+impl LinuxSystem {
+    /// What the file system is to be told so that it can be mounted for reading only.
+    fn without_writing(
+        &self,
+        request: &MountRequest,
+        deadline: &Deadline,
+    ) -> std::result::Result<&'static str, SystemErrorKind> {
+        let device = request.device.clone();
+        let to_replay = || self.kernel().call(&Call::NeedsReplayExt4 { device }, deadline);
+        Ok(match request.fs_type {
+            _ if !request.read_only => "",
+            FsType::Xfs => "nouuid",
+            // Told so without need, it would not see what a journal on a writable device holds.
+            FsType::Ext4 if is_read_only(&request.device) && to_replay()? => "noload",
+            FsType::Ext4 => "",
+        })
+    }
+}
+
+/// XFS says so where its log is to be replayed and the device cannot be written. That its log needs
+/// it is told by nothing that is quicker to read.
+fn cannot_replay(request: &MountRequest, kind: &SystemErrorKind) -> bool {
+    request.fs_type == FsType::Xfs && request.read_only && errno(kind) == Some(libc::EROFS)
+}
+
+fn joined(data: &str, more: &str) -> String {
+    [data, more].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
 }
 
 /// The mounts of our own namespace.

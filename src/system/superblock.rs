@@ -16,8 +16,10 @@ const MAGIC: u16 = 0xEF53;
 const CLEAN: u16 = 1;
 /// `s_feature_incompat`: blocks are counted in 64 bits.
 const SIXTY_FOUR_BIT: u32 = 0x80;
-/// `s_feature_incompat`: the journal is to be replayed; the device is another's journal.
-const NOT_AS_IT_IS: u32 = 0x4 | 0x8;
+/// `s_feature_incompat`: the journal is to be replayed.
+const TO_REPLAY: u32 = 0x4;
+/// `s_feature_incompat`: that, or the device is another's journal.
+const NOT_AS_IT_IS: u32 = TO_REPLAY | 0x8;
 /// `s_feature_ro_compat`: the superblock has a checksum.
 const CHECKSUMS: u32 = 0x400;
 /// `s_feature_ro_compat`: the file of orphans holds some.
@@ -30,6 +32,15 @@ pub(super) fn is_sound_ext4(start: &[u8], device: u64) -> bool {
     superblock.is_some_and(|bytes| {
         let superblock = Superblock(bytes);
         superblock.is_whole() && superblock.is_clean() && superblock.fills(device)
+    })
+}
+
+/// Is it an ext4 whose journal has to be replayed before its device is as it was written?
+pub(super) fn needs_replay(start: &[u8]) -> bool {
+    let superblock: Option<&[u8; SIZE]> = start.get(START..).and_then(<[u8]>::first_chunk);
+    superblock.is_some_and(|bytes| {
+        let superblock = Superblock(bytes);
+        superblock.u16(0x38) == MAGIC && superblock.u32(0x60) & TO_REPLAY != 0
     })
 }
 
@@ -146,6 +157,17 @@ mod tests {
         broken[START + 0x80] ^= 1;
         assert!(!is_sound_ext4(&broken, DEVICE), "the checksum is another's");
         assert!(!is_sound_ext4(&broken[..LENGTH - 1], DEVICE), "too short");
+    }
+
+    #[test]
+    fn a_journal_to_replay_is_seen() {
+        assert!(needs_replay(&device(|bytes| bytes[0x60] |= 4)));
+        assert!(!needs_replay(&device(|_| ())));
+        assert!(!needs_replay(&device(|bytes| {
+            bytes[0x60] |= 4;
+            bytes[0x38] = 0;
+        })));
+        assert!(!needs_replay(&[0xFF; LENGTH - 1]));
     }
 
     #[test]

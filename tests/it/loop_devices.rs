@@ -1,5 +1,6 @@
 //! Real file systems and mounts on real loop devices. Needs root, and no cluster.
 
+mod clones;
 mod freeze;
 
 use std::fs::File;

@@ -6,7 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::statfs;
 use serde::Serialize;
 use sys_mount::MountFlags;
@@ -36,6 +37,8 @@ pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
         }
         Call::IsBlank { device } => value(is_blank(device)),
         Call::IsSoundExt4 { device } => value(is_sound_ext4(device)),
+        Call::NeedsReplayExt4 { device } => value(needs_replay_ext4(device)),
+        Call::ReplayXfs { device, at } => value(replay_xfs(device, at)),
         Call::Size { device } => value(size(device)),
         Call::AttachLoop { file, read_only } => value(loop_device::attach(file, *read_only)),
         Call::DetachLoop { device, file } => value(loop_device::detach(device, file)),
@@ -118,10 +121,31 @@ fn is_blank(device: &Path) -> Result<bool, Failure> {
 fn is_sound_ext4(device: &Path) -> Result<bool, Failure> {
     let file = File::open(device).map_err(Failure::of(device))?;
     let size = ioctl::device_size(&file).map_err(Failure::of(device))?;
+    Ok(superblock::is_sound_ext4(&start_of(device)?, size))
+}
+
+fn needs_replay_ext4(device: &Path) -> Result<bool, Failure> {
+    Ok(superblock::needs_replay(&start_of(device)?))
+}
+
+fn start_of(device: &Path) -> Result<Vec<u8>, Failure> {
+    let file = File::open(device).map_err(Failure::of(device))?;
     let mut start = Vec::new();
     let read = file.take(superblock::LENGTH as u64).read_to_end(&mut start);
     read.map_err(Failure::of(device))?;
-    Ok(superblock::is_sound_ext4(&start, size))
+    Ok(start)
+}
+
+/// The mount ends with this child at the latest, and with it the namespace.
+fn replay_xfs(device: &Path, at: &Path) -> Result<(), Failure> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(Failure::of(at))?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let nothing = None::<&str>;
+    nix::mount::mount(nothing, "/", nothing, private, nothing).map_err(Failure::of(at))?;
+    let mounted =
+        nix::mount::mount(Some(device), at, Some("xfs"), MsFlags::empty(), Some("nouuid"));
+    mounted.map_err(Failure::of(device))?;
+    umount2(at, MntFlags::empty()).map_err(Failure::of(device))
 }
 
 fn size(device: &Path) -> Result<u64, Failure> {

@@ -361,6 +361,25 @@ impl Filesystems for SimHost {
             fs.folders.insert(name.to_owned(), Folder { owner, ..Folder::default() });
         })
     }
+
+    fn new_uuid(&self, device: &Path, fs_type: FsType, _: &Deadline) -> Result<()> {
+        self.on_device(device, "renew the UUID on", |kernel, cluster, device| {
+            let name = device.mapped.image.to_string();
+            let step = format!("renew the UUID of {name}");
+            if kernel.filesystems.contains_key(&device.mapped.number.minor) {
+                cluster.violation(format!("{name} got another UUID while it was mounted"));
+            }
+            if device.mapped.read_only {
+                return Err(failed(step, "tune2fs", "Read-only file system"));
+            }
+            cluster.touch(device);
+            let image = cluster.images.get_mut(&device.image_id);
+            let fs = image.and_then(|image| image.content.filesystem_mut());
+            let fs = fs.filter(|fs| fs.fs_type == fs_type);
+            fs.ok_or_else(|| failed(step, "tune2fs", "Bad magic number"))?.needs_replay = false;
+            Ok(())
+        })
+    }
 }
 
 impl Mounts for SimHost {
