@@ -17,6 +17,7 @@ pub(crate) mod postgres;
 mod raw_calls;
 mod restart_policies;
 mod sharing;
+mod snapshot_hooks;
 pub(crate) mod swarm;
 mod takeover;
 mod two_engines;

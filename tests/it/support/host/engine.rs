@@ -1,5 +1,6 @@
 //! The host's engine: its start, its end, and images.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -25,6 +26,11 @@ impl Host {
     /// Asks the engine to end; without `live-restore` its containers end with it.
     pub(crate) fn stop_engine(&self) {
         self.engine(&["engine-stop"], &[]);
+    }
+
+    /// Where the engine listens.
+    pub(crate) fn engine_socket(&self) -> PathBuf {
+        self.folder.join("docker.sock")
     }
 
     /// Kills the engine; its containers go on.
