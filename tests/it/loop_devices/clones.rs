@@ -6,7 +6,8 @@ use super::*;
 /// with a journal to replay, on a loop device of its own.
 struct Shot {
     host: Host,
-    parent: Host,
+    /// It stays mounted beside the copy.
+    _parent: Host,
 }
 
 impl Shot {
@@ -19,7 +20,7 @@ impl Shot {
         let host = Host::new();
         let copy = "bs=1M oflag=direct 2>&1";
         sh(&format!("dd if={} of={} {copy}", parent.file.display(), host.device.display()));
-        Self { host, parent }
+        Self { host, _parent: parent }
     }
 
     fn set_read_only(&self, read_only: bool) {
@@ -42,6 +43,16 @@ impl Shot {
 
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         std::fs::read(self.host.target().join(name)).ok()
+    }
+}
+
+/// The next one with that number would be for reading only as well.
+impl Drop for Shot {
+    fn drop(&mut self) {
+        let _ = Command::new("timeout")
+            .args(["20", "blockdev", "--setrw"])
+            .arg(&self.host.device)
+            .status();
     }
 }
 
@@ -98,7 +109,6 @@ fn a_clone_gets_a_uuid_of_its_own_and_is_replayed_for_it() {
         shot.renew(fs_type);
         println!("{fs_type}, clean: another UUID after {:?}", begun.elapsed());
         assert_ne!(shot.uuid(), own, "{fs_type}");
-        drop(shot.parent);
     }
 }
 
