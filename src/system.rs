@@ -20,6 +20,7 @@ mod mapper;
 mod monitors;
 mod mountinfo;
 mod mounts;
+mod old_files;
 mod process;
 mod state;
 mod superblock;
@@ -33,10 +34,12 @@ pub use hooks::{AfterFailure, Hooks};
 pub use kernel::kernel_entry;
 pub use linux::{LinuxSettings, LinuxSystem};
 pub(crate) use mapper::loop_devices;
+pub use old_files::OldFiles;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
@@ -327,6 +330,19 @@ pub trait Mounts: Send + Sync {
     /// Takes what is mounted there out of our namespace, though it is in use, and removes the empty
     /// folder. Success where nothing is.
     fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> Result<()>;
+
+    /// The regular files below a folder that were last written before `older_than`, by the clock
+    /// of whoever wrote them, CephFS too; `remove` removes them. Follows no links, enters no other
+    /// mounts, and leaves folders, however empty. A file that is written in the moment between a
+    /// look at it and its removal is removed. Ends a little before the deadline with what it has
+    /// found until then.
+    fn old_files(
+        &self,
+        folder: &Path,
+        older_than: Timestamp,
+        remove: bool,
+        deadline: &Deadline,
+    ) -> Result<OldFiles>;
 
     /// Every mount in our own namespace.
     fn mounts(&self) -> Result<Vec<Mount>>;

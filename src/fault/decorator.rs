@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::FaultPlan;
 use crate::ceph::{
     self, BlocklistEntry, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo, ImageLayout, Images,
@@ -16,8 +18,8 @@ use crate::deadline::Deadline;
 use crate::system::{
     self, AfterFailure, CephFsSupport, DeviceNumber, Filesystems, FolderMount, FolderMountRequest,
     FolderMounts, FormatRequest, Freezing, Frozen, FsUsage, Holder, Hooks, Host, MapRequest,
-    MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, Stood,
-    System,
+    MappedDevice, MapperSupport, Mappers, Mount, MountRequest, Mounts, OldFiles, Ownership, Probe,
+    Stood, System,
 };
 use crate::volume::{
     ByteSize, ClientAccess, FsType, ImageSpec, Location, MapperKind, PathSpec, Secret,
@@ -176,6 +178,9 @@ through_plan!(Mounts for FaultySystem as "system", system {
     fn mount(&self, request: &MountRequest, deadline: &Deadline) -> ();
     fn unmount(&self, target: &Path, deadline: &Deadline) -> ();
     fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> ();
+    fn old_files(
+        &self, folder: &Path, older_than: Timestamp, remove: bool, deadline: &Deadline
+    ) -> OldFiles;
     fn mounts(&self) -> Vec<Mount>;
     fn holders(&self, number: DeviceNumber, ours: &Path) -> Vec<Holder>;
 });

@@ -22,6 +22,7 @@ mod freeze;
 mod ioctl;
 mod key;
 mod loop_device;
+mod old_files;
 mod rbd;
 mod server;
 mod xattr;
@@ -32,6 +33,7 @@ pub(crate) use detach::Detach;
 pub(crate) use freeze::Freeze;
 pub(crate) use key::ClientKey;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};
+pub(crate) use old_files::FindOld;
 pub(crate) use rbd::AddRbd;
 
 use std::path::{Path, PathBuf};
@@ -98,6 +100,8 @@ pub(crate) enum Call {
     Freeze(Freeze),
     /// Thaws a file system; was it frozen?
     ThawLeftOver { mountpoint: PathBuf },
+    /// Finds files by their age, as `OldFiles`.
+    OldFiles(FindOld),
     /// Starts a program that outlives us; its process, as `ProcessId`.
     Detach(Detach),
 }

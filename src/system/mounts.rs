@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::command::io;
@@ -13,7 +14,8 @@ use super::kernel::{Call, errno};
 use super::linux::LinuxSystem;
 use super::mountinfo::{self, Entry};
 use super::{
-    DeviceNumber, Holder, Mount, MountRequest, Mounts, ProcessId, Result, SystemErrorKind, holders,
+    DeviceNumber, Holder, Mount, MountRequest, Mounts, OldFiles, ProcessId, Result,
+    SystemErrorKind, holders,
 };
 use crate::deadline::Deadline;
 use crate::volume::FsType;
@@ -90,6 +92,16 @@ impl Mounts for LinuxSystem {
         let call = Call::Unmount { target: target.to_owned(), lazy: true };
         let done: std::result::Result<(), _> = self.kernel().call(&call, deadline);
         done.map_err(|kind| kind.during(format!("unmount {} lazily", target.display())))
+    }
+
+    fn old_files(
+        &self,
+        folder: &Path,
+        older_than: Timestamp,
+        remove: bool,
+        deadline: &Deadline,
+    ) -> Result<OldFiles> {
+        self.find_old_files(folder, older_than, remove, deadline)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {

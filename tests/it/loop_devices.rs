@@ -2,6 +2,7 @@
 
 mod clones;
 mod freeze;
+mod old_files;
 
 use std::fs::File;
 use std::io::Write;

@@ -24,6 +24,7 @@ mod freeze;
 mod host;
 mod kernel;
 mod messages;
+mod old_files;
 mod subvolumes;
 
 pub(crate) use client::SimClient;

@@ -47,6 +47,7 @@ pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
         Call::AddRbd(device) => value(device.run()),
         Call::Freeze(freeze) => freeze.serve(connection),
         Call::ThawLeftOver { mountpoint } => value(freeze::thaw_left_over(mountpoint)),
+        Call::OldFiles(find) => value(find.run()),
         Call::Detach(program) => value(detach::start(program)),
     }
 }

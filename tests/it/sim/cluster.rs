@@ -38,6 +38,8 @@ pub(super) struct ClusterState {
     pub(super) folder_writers: Option<BTreeMap<PathSpec, String>>,
     pub(super) blocklist: Vec<BlocklistEntry>,
     pub(super) violations: Vec<String>,
+    /// The records that are older than anybody asks for.
+    pub(super) old: BTreeSet<Record>,
     /// The clients that answer nobody, though they watch.
     pub(super) silent: BTreeSet<String>,
     /// Who hears what is sent to an object.
@@ -104,6 +106,7 @@ impl SimCluster {
             folder_writers: None,
             blocklist: Vec::new(),
             violations: Vec::new(),
+            old: BTreeSet::new(),
             silent: BTreeSet::new(),
             ears: BTreeMap::new(),
             next_number: 4100,

@@ -147,7 +147,7 @@ impl FolderClient {
         cluster.leave_folder(&self.address);
     }
 
-    fn place(&self) -> PathSpec {
+    pub(super) fn place(&self) -> PathSpec {
         PathSpec { fs: self.mount.fs.clone(), path: self.mount.path.clone() }
     }
 

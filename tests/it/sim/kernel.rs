@@ -6,10 +6,11 @@ use std::time::Duration;
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::system::{
     DeviceNumber, Filesystems, FormatRequest, FsUsage, Holder, Host, MapRequest, MappedDevice,
-    MapperSupport, Mappers, Mount, MountRequest, Mounts, Ownership, Probe, ProcessId, Result,
-    System, SystemError, SystemErrorKind,
+    MapperSupport, Mappers, Mount, MountRequest, Mounts, OldFiles, Ownership, Probe, ProcessId,
+    Result, System, SystemError, SystemErrorKind,
 };
 use docker_volume_ceph::volume::{ByteSize, FsType, MapperKind};
+use jiff::Timestamp;
 
 use super::cluster::ClusterState;
 use super::content::{Content, Folder, FsContent};
@@ -453,6 +454,16 @@ impl Mounts for SimHost {
         let mount = kernel.mounts.remove(at);
         kernel.let_go(mount.number.minor, &self.cluster);
         Ok(())
+    }
+
+    fn old_files(
+        &self,
+        folder: &Path,
+        _: Timestamp,
+        remove: bool,
+        _: &Deadline,
+    ) -> Result<OldFiles> {
+        self.look_for_old_files(folder, remove)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>> {
