@@ -254,3 +254,14 @@ fn a_freeze_that_its_deadline_overtakes_leaves_nothing_frozen() {
     assert_eq!(killed, Some(false), "as soon as it is through it would die, and leave it frozen");
     assert!(host.goes_on(), "the late freeze stayed");
 }
+
+#[test]
+fn what_is_mounted_for_reading_only_is_frozen_and_thawed_like_any_other() {
+    for fs_type in [FsType::Ext4, FsType::Xfs] {
+        let host = Host::mounted(fs_type);
+        sh(&format!("mount -o remount,ro {}", host.target().display()));
+        let stood = host.freeze(LONG).thaw().expect("thawed");
+        assert!(stood.whole, "{fs_type}: {stood:?}");
+        host.unmount();
+    }
+}
