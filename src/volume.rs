@@ -3,7 +3,6 @@
 mod client;
 mod name;
 mod options;
-mod options_table;
 mod path;
 mod record;
 mod size;

@@ -2,9 +2,9 @@
 
 use jiff::SignedDuration;
 
-use super::{
+use super::super::{
     ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SharedBy,
-    VolumeKind,
+    SizeError, VolumeKind,
 };
 
 /// One option.
@@ -104,13 +104,13 @@ fn word<T: std::str::FromStr<Err = String> + ToString>(value: &str) -> Result<St
 }
 
 fn size(value: &str) -> Result<String, String> {
-    let size: ByteSize = value.parse().map_err(|error: super::SizeError| error.to_string())?;
+    let size: ByteSize = value.parse().map_err(|error: SizeError| error.to_string())?;
     Ok(format!("{}B", size.bytes()))
 }
 
 fn object_size(value: &str) -> Result<String, String> {
     let canonical = size(value)?;
-    let size: ByteSize = value.parse().map_err(|error: super::SizeError| error.to_string())?;
+    let size: ByteSize = value.parse().map_err(|error: SizeError| error.to_string())?;
     let allowed = 4 << 10..=32 << 20;
     if size.bytes().is_power_of_two() && allowed.contains(&size.bytes()) {
         Ok(canonical)
