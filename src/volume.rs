@@ -6,6 +6,8 @@ mod options;
 mod path;
 mod record;
 mod size;
+mod snapshot;
+mod snapshot_note;
 mod spec;
 
 pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
@@ -14,6 +16,8 @@ pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as opti
 pub use path::FolderPath;
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use size::{ByteSize, SizeError};
+pub use snapshot::{Consistency, SnapshotName, SnapshotNameError, SnapshotSpec, SnapshotSpecError};
+pub use snapshot_note::{Maker, NOTE_VERSION, SnapshotNote};
 pub use spec::{FolderSpec, ImageSpec, Location, PathSpec, Place, SpecError, SubvolumeSpec};
 
 use serde::{Deserialize, Serialize};
@@ -122,3 +126,11 @@ pub enum RemovePolicy {
 }
 
 words!(RemovePolicy, "remove policy", Trash = "trash", Delete = "delete", Keep = "keep");
+
+words!(
+    Consistency,
+    "consistency",
+    Application = "application",
+    Filesystem = "filesystem",
+    Crash = "crash"
+);
