@@ -1,20 +1,24 @@
 //! The nouns: validated values that every layer speaks in. No I/O and no clock.
 
 mod client;
+mod duration;
 mod name;
 mod options;
 mod path;
 mod record;
+mod schedule;
 mod size;
 mod snapshot;
 mod snapshot_note;
 mod spec;
+mod time_zone;
 
 pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
 pub use name::{MountId, NameError, VolumeName};
 pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
 pub use path::FolderPath;
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
+pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Timetable};
 pub use size::{ByteSize, SizeError};
 pub use snapshot::{Consistency, SnapshotName, SnapshotNameError, SnapshotSpec, SnapshotSpecError};
 pub use snapshot_note::{Maker, NOTE_VERSION, SnapshotNote};
@@ -134,3 +138,4 @@ words!(
     Filesystem = "filesystem",
     Crash = "crash"
 );
+words!(CatchUp, "way to catch up", Once = "once", Skip = "skip");
