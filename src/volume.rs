@@ -16,7 +16,9 @@ mod time_zone;
 
 pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
 pub use name::{MountId, NameError, VolumeName};
-pub use options::{OptionError, OptionRules, Options, VolumeOptions, help as options_help};
+pub use options::{
+    OptionError, OptionRules, Options, SnapshotOptions, VolumeOptions, help as options_help,
+};
 pub use path::FolderPath;
 pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
 pub use retention::{Retention, RetentionError};
@@ -131,6 +133,20 @@ pub enum RemovePolicy {
     Keep,
 }
 
+/// When a clone stops sharing data with its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flatten {
+    /// After it was made, while it is used.
+    Background,
+    /// Before it is ready.
+    Now,
+    /// Never by itself.
+    #[default]
+    Never,
+}
+
+words!(Flatten, "time to flatten", Background = "background", Now = "now", Never = "never");
 words!(RemovePolicy, "remove policy", Trash = "trash", Delete = "delete", Keep = "keep");
 
 words!(

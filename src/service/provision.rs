@@ -482,6 +482,13 @@ fn is_default(name: &str, value: &str) -> bool {
             | ("access", "shared")
             | ("group", "docker")
             | ("isolated", "true")
+            | ("flatten", "never")
+            | ("snapshot-schedule", "none")
+            | ("snapshot-keep", "all")
+            | ("snapshot-timezone", "UTC")
+            | ("snapshot-catch-up", "once")
+            | ("snapshot-jitter", "0s")
+            | ("snapshot-consistency", "application")
     )
 }
 

@@ -7,6 +7,8 @@
 //! An option that is not known is an error that lists the known ones, never ignored: a mistyped
 //! `szie=100G` must not become a volume of the default size.
 
+mod clone;
+mod snapshots;
 mod table;
 mod typed;
 
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use super::{ByteSize, SizeError, VolumeKind};
 use table::{OPTIONS, OptionDef, find};
 
+pub use snapshots::SnapshotOptions;
 pub use typed::VolumeOptions;
 
 /// Options by their names.
@@ -86,32 +89,59 @@ impl OptionRules {
     /// # Errors
     /// As [`OptionRules::canonical`], and where options do not go together.
     pub fn for_new_volume(&self, given: &Options) -> Result<Options, OptionError> {
-        let mut options = self.canonical(given)?;
-        let kind = self.kind_of(&options)?;
-        refuse_of_other_kinds(&options, kind)?;
-        let adopted = ["image", "path"].into_iter().find(|name| options.contains_key(*name));
+        let given = self.canonical(given)?;
+        self.refuse_defaults()?;
+        refuse_of_clones(&given)?;
+        let kind = self.kind_of(&given)?;
+        refuse_of_other_kinds(&given, kind)?;
+        let adopted = ["image", "path"].into_iter().find(|name| given.contains_key(*name));
+        let read_only = given.get("read-only").is_some_and(|value| value == "true");
         if let Some(adopted) = adopted {
-            refuse_with_adopted(&options, adopted)?;
-        } else if options.get("read-only").is_some_and(|value| value == "true") {
+            refuse_with_adopted(&given, adopted)?;
+        } else if read_only {
             return Err(OptionError::Conflict(
                 "a new volume cannot be read-only: nothing could ever be written to it; name \
-                 what has data with image=pool/namespace/image or path=, or leave read-only out"
+                 what has data with image=pool/namespace/image, path= or from=VOLUME@SNAPSHOT, or \
+                 leave read-only out"
                     .to_owned(),
             ));
         }
-        let adopting = adopted.is_some();
+        snapshots::check_given(&given)?;
+        let mut options = given.clone();
+        // What is to become of another's data is never a matter of defaults.
+        let decided = |def: &OptionDef| {
+            let of_others = matches!(def.name, "on-remove" | "snapshot-schedule");
+            def.name == "flatten" || (adopted.is_some() && (def.only_new || of_others))
+        };
+        self.fill(&mut options, kind, decided);
+        snapshots::settle(&mut options, &given)?;
+        let typed = VolumeOptions::from_canonical(&options)?;
+        self.check(&typed, adopted.is_some())?;
+        SnapshotOptions::from_canonical(&options)?;
+        Ok(options)
+    }
+
+    /// Fills in the defaults for a volume of that kind, except those of options that are decided.
+    fn fill(&self, options: &mut Options, kind: VolumeKind, decided: impl Fn(&OptionDef) -> bool) {
+        let read_only = options.get("read-only").is_some_and(|value| value == "true");
         for (name, value) in &self.defaults {
             let def = find(name);
-            // What is to become of another's data is never a matter of defaults.
-            let for_adopted = name != "on-remove" && !def.is_some_and(|def| def.only_new);
             let of_kind = def.is_none_or(|def| def.kind.is_none_or(|of| of == kind));
-            if of_kind && (!adopting || for_adopted) {
+            let for_writers = matches!(name.as_str(), "snapshot-schedule" | "flatten");
+            if of_kind && !def.is_some_and(&decided) && !(read_only && for_writers) {
                 options.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
-        let typed = VolumeOptions::from_canonical(&options)?;
-        self.check(&typed, adopting)?;
-        Ok(options)
+    }
+
+    /// Defaults would make every volume a clone of one, or remove files from all.
+    fn refuse_defaults(&self) -> Result<(), OptionError> {
+        match ["from", "keep-files"].into_iter().find(|name| self.defaults.contains_key(*name)) {
+            Some(name) => Err(OptionError::Conflict(format!(
+                "{name} is said of one volume, and cannot be a default for all new ones"
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn read_one(
@@ -180,6 +210,23 @@ impl OptionRules {
     }
 }
 
+/// A volume that is to be made of another is never made empty.
+fn refuse_of_clones(options: &Options) -> Result<(), OptionError> {
+    if options.contains_key("from") {
+        return Err(OptionError::Conflict(
+            "from= makes a volume of another one, which is not possible here: use docker volume \
+             create or docker ceph create"
+                .to_owned(),
+        ));
+    }
+    if options.contains_key("flatten") {
+        return Err(OptionError::Conflict(
+            "flatten is about a volume that is made of another one: give from= as well".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// An option that would mean nothing is a misunderstanding.
 fn refuse_of_other_kinds(options: &Options, kind: VolumeKind) -> Result<(), OptionError> {
     let of_other =
@@ -242,107 +289,10 @@ pub fn help() -> String {
             [] => String::new(),
             aliases => format!(" (also: {})", aliases.join(", ")),
         };
-        format!("  {:<14} {:<22} {}{aliases}", def.name, def.value, def.help)
+        format!("  {:<20} {:<28} {}{aliases}", def.name, def.value, def.help)
     };
     OPTIONS.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::super::{FsType, RemovePolicy};
-    use super::*;
-
-    fn given(pairs: &[(&str, &str)]) -> Options {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn new_volume(pairs: &[(&str, &str)]) -> Result<VolumeOptions, OptionError> {
-        let rules = OptionRules { max_size: Some(ByteSize::gib(100)), ..OptionRules::default() };
-        VolumeOptions::from_canonical(&rules.for_new_volume(&given(pairs))?)
-    }
-
-    #[test]
-    fn a_volume_without_options_is_ext4_of_10_gib_that_goes_to_the_trash() {
-        let options = new_volume(&[]).expect("defaults");
-        assert_eq!(options.new_size(), Some(ByteSize::gib(10)));
-        assert_eq!(options.fs_type, FsType::Ext4);
-        assert_eq!(options.on_remove, RemovePolicy::Trash);
-        assert_eq!(options.trash_expiry, Duration::from_secs(7 * 24 * 3600));
-    }
-
-    #[test]
-    fn other_plugins_names_mean_the_same() {
-        let options = new_volume(&[
-            ("fstype", "xfs"),
-            ("order", "23"),
-            ("mkfsOptions", "-m reflink=0"),
-            ("dataPool", "ec"),
-            ("imageFeatures", "layering,exclusive-lock"),
-        ])
-        .expect("aliases");
-        assert_eq!(options.fs_type, FsType::Xfs);
-        assert_eq!(options.object_size, Some(ByteSize::mib(8)));
-        assert_eq!(options.mkfs_options, ["-m", "reflink=0"]);
-        assert_eq!(options.data_pool.as_deref(), Some("ec"));
-        assert_eq!(options.features, ["layering", "exclusive-lock"]);
-    }
-
-    #[test]
-    fn bad_options_say_what_is_wrong_and_what_is_allowed() {
-        for (pairs, words) in [
-            (&[("szie", "1G")][..], &["szie", "size", "fs-type"][..]),
-            (&[("size", "0G")], &["smallest"]),
-            (&[("size", "0")], &["0M", "0G"]),
-            (&[("size", "-1")], &["-1", "10G"]),
-            (&[("size", "10XB")], &["10XB", "10G"]),
-            (&[("size", "200G")], &["100 GiB", "max-size"]),
-            (&[("fs-type", "btrfs")], &["btrfs", "ext4, xfs"]),
-            (&[("mode", "999")], &["octal"]),
-            (&[("uid", "bob")], &["bob"]),
-            (&[("stripe-unit", "64K")], &["stripe-count"]),
-            (&[("stripe-unit", "3M"), ("stripe-count", "2")], &["divide"]),
-            (&[("object-size", "3M")], &["power of two"]),
-            (&[("image", "rbd/x"), ("size", "1G")], &["image=", "size"]),
-            (&[("read-only", "true")], &["read-only", "image="]),
-            (&[("read-only", "maybe")], &["true", "false"]),
-            (&[("fstype", "xfs"), ("fs-type", "ext4")], &["twice"]),
-            (&[("pool", "a/b")], &["a/b"]),
-            (&[("mkfs-options", "/dev/sda")], &["/dev/sda"]),
-            (&[("features", "layerng")], &["layerng", "layering"]),
-            (&[("map-options", "queue_depth=8,share")], &["share", "driver"]),
-            (&[("map-options", "secret=AQ==")], &["secret is the driver's"]),
-            (&[("trash-expiry", "soon")], &["soon", "7d"]),
-            (&[("type", "nfs")], &["nfs", "rbd, cephfs"]),
-            (&[("path", "/a")], &["path", "type=cephfs"]),
-            (&[("type", "cephfs"), ("fs-type", "xfs")], &["fs-type", "type=rbd"]),
-            (&[("type", "cephfs")], &["quota", "100 GiB"]),
-            (&[("type", "cephfs"), ("path", "/a/../b")], &["..", "VOLUME/folder"]),
-            (&[("type", "cephfs"), ("path", "/a"), ("size", "1G")], &["path=", "size"]),
-            (&[("type", "cephfs"), ("size", "1G"), ("access", "all")], &["shared, single"]),
-            (&[("help", "")], &["size", "mkfs-options", "also:"]),
-        ] {
-            let error = new_volume(pairs).expect_err(&format!("{pairs:?} is refused")).to_string();
-            for word in words {
-                assert!(error.contains(word), "{pairs:?}: {error:?} lacks {word:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_given_option_stands_before_a_default() {
-        let defaults = given(&[("fs-type", "xfs"), ("size", "1073741824B")]);
-        let rules = OptionRules { defaults, ..OptionRules::default() };
-        let options = rules.for_new_volume(&given(&[("size", "2G")])).expect("good options");
-        assert_eq!(options, given(&[("fs-type", "xfs"), ("size", "2147483648B")]));
-    }
-
-    #[test]
-    fn defaults_that_shape_a_new_image_are_not_for_an_adopted_one() {
-        let defaults = given(&[("fs-type", "xfs"), ("discard", "true")]);
-        let rules = OptionRules { defaults, ..OptionRules::default() };
-        let options = rules.for_new_volume(&given(&[("image", "rbd/x")])).expect("good options");
-        assert_eq!(options, given(&[("discard", "true"), ("image", "rbd/x")]));
-    }
-}
+mod tests;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    ByteSize, OptionError, Options, Place, SharedBy, VolumeKind, VolumeName, VolumeOptions,
+    ByteSize, OptionError, Options, Place, SharedBy, SnapshotOptions, VolumeKind, VolumeName,
+    VolumeOptions,
 };
 
 /// The version of record that this daemon writes.
@@ -142,6 +143,14 @@ impl Record {
     /// Where a newer daemon wrote values that this one does not know.
     pub fn typed_options(&self) -> Result<VolumeOptions, OptionError> {
         VolumeOptions::from_canonical(&self.options)
+    }
+
+    /// The options of its snapshots.
+    ///
+    /// # Errors
+    /// Where a newer daemon wrote values that this one does not know.
+    pub fn snapshot_options(&self) -> Result<SnapshotOptions, OptionError> {
+        SnapshotOptions::from_canonical(&self.options)
     }
 
     /// Was it written by a newer daemon? It is then never rewritten.

@@ -1,11 +1,15 @@
 //! The options one by one: names, other plugins' names for the same, and how a value is read.
 
-use jiff::SignedDuration;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
 
 use super::super::{
-    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SharedBy,
-    SizeError, VolumeKind,
+    ByteSize, CatchUp, CephFsClient, Consistency, Flatten, FolderPath, FsType, ImageSpec,
+    MapperKind, RemovePolicy, Retention, Schedule, SharedBy, SizeError, SnapshotSpec, VolumeKind,
+    duration, time_zone,
 };
+use super::snapshots::{KEEP_ALL, NO_SCHEDULE};
 
 /// One option.
 #[derive(Debug)]
@@ -97,6 +101,24 @@ options! {
     BOTH "on-remove" ["remove"], "trash|delete|keep", ANY, word::<RemovePolicy>,
         "what removing does with the data (trash)";
     BOTH "trash-expiry" [], "7d", ANY, duration, "how long the trash keeps it (7d)";
+    BOTH "from" [], "VOLUME[@SNAPSHOT]", NEW, from,
+        "make it of this volume or snapshot, with its kind, file system and layout";
+    RBD "flatten" [], "background|now|never", NEW, word::<Flatten>,
+        "copy what a clone shares with its origin, so that it stands alone (never)";
+    BOTH "snapshot-schedule" [], "'0 */6 * * *'|@every 15m|…", ANY, schedule,
+        "when snapshots are made; none for none (none)";
+    BOTH "snapshot-keep" [], "latest=3,hourly=24,daily=7,…", ANY, keep,
+        "which of the schedule's are kept; also weekly, monthly, yearly (all)";
+    BOTH "snapshot-timezone" [], "Europe/Berlin", ANY, zone,
+        "time zone of schedule and retention (UTC)";
+    BOTH "snapshot-catch-up" [], "once|skip", ANY, word::<CatchUp>,
+        "whether the latest of missed snapshots is made up for (once)";
+    BOTH "snapshot-jitter" [], "5m", ANY, duration,
+        "start up to so much later than due, so that not all start at once (0s)";
+    BOTH "snapshot-consistency" [], "application|filesystem|crash", ANY, word::<Consistency>,
+        "with hooks and a frozen file system, frozen only, or neither (application)";
+    BOTH "keep-files" [], "90d", ANY, keep_files,
+        "remove files that were not changed for so long; the first run only lists them (all stay)";
 }
 
 fn word<T: std::str::FromStr<Err = String> + ToString>(value: &str) -> Result<String, String> {
@@ -226,14 +248,38 @@ fn flag(value: &str) -> Result<String, String> {
 }
 
 fn duration(value: &str) -> Result<String, String> {
-    let hint = "a duration is expected, such as 7d, 12h or 30m; 0s expires at once";
-    // jiff's durations have no days, whose length a time zone can change; here a day has 24 hours.
-    let text = match value.strip_suffix('d').map(str::parse::<i64>) {
-        Some(Ok(days)) => format!("{}h", days.saturating_mul(24)),
-        _ => value.to_owned(),
-    };
-    match text.parse::<SignedDuration>() {
-        Ok(duration) if !duration.is_negative() => Ok(format!("{}s", duration.as_secs())),
-        _ => Err(hint.to_owned()),
+    let hint = "a duration is expected, such as 7d, 12h, 30m or 0s";
+    duration::read(value).map(|read| format!("{}s", read.as_secs())).ok_or_else(|| hint.to_owned())
+}
+
+fn keep_files(value: &str) -> Result<String, String> {
+    let hour = Duration::from_secs(3600);
+    match duration::read(value) {
+        Some(age) if age >= hour => duration(value),
+        _ => Err("a duration of at least 1h is expected, such as 90d".to_owned()),
     }
+}
+
+fn from(value: &str) -> Result<String, String> {
+    value.parse::<SnapshotSpec>().map(|spec| spec.to_string()).map_err(|error| error.to_string())
+}
+
+fn schedule(value: &str) -> Result<String, String> {
+    if value == NO_SCHEDULE {
+        return Ok(value.to_owned());
+    }
+    // Whether it fires at all does not depend on the time zone.
+    let schedule = Schedule::parse(value, &TimeZone::UTC);
+    schedule.map(|schedule| schedule.to_string()).map_err(|error| error.to_string())
+}
+
+fn keep(value: &str) -> Result<String, String> {
+    if value == KEEP_ALL {
+        return Ok(value.to_owned());
+    }
+    value.parse::<Retention>().map(|keep| keep.to_string()).map_err(|error| error.to_string())
+}
+
+fn zone(value: &str) -> Result<String, String> {
+    time_zone::read(value).map(|zone| time_zone::name(&zone).to_owned())
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use super::super::{
-    ByteSize, CephFsClient, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy, SharedBy,
-    SizeError, VolumeKind,
+    ByteSize, CephFsClient, Flatten, FolderPath, FsType, ImageSpec, MapperKind, RemovePolicy,
+    SharedBy, SizeError, SnapshotSpec, VolumeKind, duration,
 };
 use super::{OptionError, Options};
+
+/// How long the trash keeps a volume that does not say.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What a volume was asked to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +70,20 @@ pub struct VolumeOptions {
     pub trash_expiry: Duration,
     /// The mapper for this volume; `None`: the daemon's.
     pub mapper: Option<MapperKind>,
+    /// What the volume is made of; `None`: it was empty, or is adopted.
+    pub from: Option<SnapshotSpec>,
+    /// When a clone stops sharing data with its origin.
+    pub flatten: Flatten,
+    /// How long files stay that nobody changes; `None`: for ever.
+    pub keep_files: Option<Duration>,
 }
 
 impl VolumeOptions {
-    /// The size that a new volume gets; `None`: no quota.
+    /// The size that a new volume gets; `None`: no quota, or that of the origin.
     #[must_use]
     pub fn new_size(&self) -> Option<ByteSize> {
         match self.kind {
+            _ if self.from.is_some() => self.size,
             VolumeKind::Rbd => Some(self.size.unwrap_or(ByteSize::gib(10))),
             VolumeKind::CephFs => self.size,
         }
@@ -123,8 +131,11 @@ impl VolumeOptions {
             protected: words.flag("protected"),
             discard: words.flag("discard"),
             on_remove: words.typed("on-remove")?.unwrap_or(RemovePolicy::Trash),
-            trash_expiry: words.duration("trash-expiry"),
+            trash_expiry: words.duration("trash-expiry").unwrap_or(WEEK),
             mapper: words.typed("mapper")?,
+            from: words.typed("from")?,
+            flatten: words.typed("flatten")?.unwrap_or_default(),
+            keep_files: words.duration("keep-files"),
         })
     }
 }
@@ -156,10 +167,8 @@ impl Words<'_> {
         text.split(separator).filter(|word| !word.is_empty()).map(str::to_owned).collect()
     }
 
-    fn duration(&self, name: &str) -> Duration {
-        let week = Duration::from_secs(7 * 24 * 3600);
-        let read = |text: &String| text.parse::<SignedDuration>().ok()?.try_into().ok();
-        self.0.get(name).and_then(read).unwrap_or(week)
+    fn duration(&self, name: &str) -> Option<Duration> {
+        self.0.get(name).and_then(|text| duration::read(text))
     }
 
     fn typed<T: std::str::FromStr<Err: ToString>>(
