@@ -1,7 +1,7 @@
 //! What the layers above ask of a Ceph cluster.
 //!
-//! A trait for each thing that is asked: [`Objects`] for the catalog, [`Images`] and [`Liveness`] for
-//! RBD, [`Subvolumes`] for CephFS, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for
+//! A trait for each thing that is asked: [`Objects`] for the catalog, [`Images`], [`Snapshots`]
+//! and [`Liveness`] for RBD, [`Subvolumes`] and [`SubvolumeSnapshots`] for CephFS, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for
 //! the cluster itself; [`Cluster`] is all of them. Everything blocks, and every
 //! call ends: within the connection's time limits, whatever the cluster does. A call that timed
 //! out may still have taken effect, so every caller repeats or looks first.
@@ -21,6 +21,8 @@ mod manager;
 mod messages;
 mod monitor;
 mod objects;
+mod snapshots;
+mod subvolume_snapshots;
 mod subvolumes;
 
 // All that speaks to C, and nothing else. What is above it is safe.
@@ -32,6 +34,8 @@ mod directory;
 mod ffi;
 #[allow(unsafe_code, reason = "librbd's calls on an open image")]
 mod image;
+#[allow(unsafe_code, reason = "librbd's calls on an image's snapshots")]
+mod image_snapshots;
 #[allow(unsafe_code, reason = "librados' calls on objects")]
 mod io_context;
 #[allow(unsafe_code, reason = "librados' calls on a watch, and its callbacks")]
@@ -42,6 +46,8 @@ pub use cephfs::{FileSystem, SubvolumeInfo, SubvolumeLayout, SubvolumeState, Sub
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
+pub use snapshots::{ImageSnapshot, Snapshots};
+pub use subvolume_snapshots::{CloneState, SubvolumeSnapshot, SubvolumeSnapshots};
 
 use std::time::Duration;
 
@@ -53,10 +59,30 @@ use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 pub type Result<T> = std::result::Result<T, ClusterError>;
 
 /// All that is asked of a cluster.
-pub trait Cluster: Objects + Images + Subvolumes + Liveness + Messages + Monitor + Manager {}
+pub trait Cluster:
+    Objects
+    + Images
+    + Snapshots
+    + Subvolumes
+    + SubvolumeSnapshots
+    + Liveness
+    + Messages
+    + Monitor
+    + Manager
+{
+}
 
 impl<T> Cluster for T where
-    T: Objects + Images + Subvolumes + Liveness + Messages + Monitor + Manager + ?Sized
+    T: Objects
+        + Images
+        + Snapshots
+        + Subvolumes
+        + SubvolumeSnapshots
+        + Liveness
+        + Messages
+        + Monitor
+        + Manager
+        + ?Sized
 {
 }
 

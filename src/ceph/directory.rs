@@ -94,6 +94,24 @@ pub(super) fn trash_restore(io: &IoContext, id: &str, name: &str) -> Outcome<()>
     check(unsafe { rbd_trash_restore(io.as_ptr(), id.as_ptr(), name.as_ptr()) }).map(drop)
 }
 
+/// Makes an image of a snapshot of another, by format 2: it needs no protection of the snapshot.
+pub(super) fn clone(
+    (parent_io, parent, snapshot): (&IoContext, &str, &str),
+    io: &IoContext,
+    name: &str,
+    layout: &ImageLayout,
+) -> Outcome<()> {
+    let (parent, snapshot, name) = (c_string(parent)?, c_string(snapshot)?, c_string(name)?);
+    let options = ImageOptions::of(layout)?;
+    options.set(RBD_IMAGE_OPTION_CLONE_FORMAT, 2)?;
+    let (from, to) = (parent_io.as_ptr(), io.as_ptr());
+    // SAFETY: contexts and options are alive, the names are C strings.
+    check(unsafe {
+        rbd_clone3(from, parent.as_ptr(), snapshot.as_ptr(), to, name.as_ptr(), options.0)
+    })
+    .map(drop)
+}
+
 /// The namespaces of the context's pool.
 pub(super) fn namespaces(io: &IoContext) -> Outcome<Vec<String>> {
     let list = grown(4096, |buffer: &mut Vec<u8>, length| {

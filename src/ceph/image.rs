@@ -54,6 +54,20 @@ impl<'io> Image<'io> {
         Self::open_by(rbd_open, io, name)
     }
 
+    /// The image with that internal ID, in the trash or not, for writing.
+    pub(super) fn open_by_id_for_writing(io: &'io IoContext, id: &str) -> Outcome<Self> {
+        Self::open_by(rbd_open_by_id, io, id)
+    }
+
+    /// The image of that name as a snapshot has it, for reading. librbd 16 cannot open it so at once
+    /// where the snapshot has no object map (ENOENT); it can go there.
+    pub(super) fn open_snapshot(io: &'io IoContext, name: &str, snapshot: &str) -> Outcome<Self> {
+        let (open, snapshot) = (Self::open_read_only(io, name)?, c_string(snapshot)?);
+        // SAFETY: the image is open, the name a C string.
+        check(unsafe { rbd_snap_set(open.image, snapshot.as_ptr()) })?;
+        Ok(open)
+    }
+
     fn open_by(open: Open, io: &'io IoContext, which: &str) -> Outcome<Self> {
         let which = c_string(which)?;
         let mut image: rbd_image_t = null_mut();
@@ -139,6 +153,11 @@ impl<'io> Image<'io> {
             .map(drop)
     }
 
+    /// The image, for librbd; alive as long as this is.
+    pub(super) fn as_ptr(&self) -> rbd_image_t {
+        self.image
+    }
+
     fn stat(&self) -> Outcome<rbd_image_info_t> {
         // SAFETY: it is a plain C struct, for which all zeroes is a value.
         let mut stat: rbd_image_info_t = unsafe { zeroed() };
@@ -180,6 +199,16 @@ extern "C" fn add_extent(_at: u64, length: usize, exists: c_int, total: *mut c_v
         *total = total.saturating_add(length as u64);
     }
     0
+}
+
+/// Adds an extent that changed, also to nothing, as above.
+pub(super) extern "C" fn add_changed(
+    at: u64,
+    length: usize,
+    _exists: c_int,
+    total: *mut c_void,
+) -> c_int {
+    add_extent(at, length, 1, total)
 }
 
 /// Fills a list by a function of librbd that says ERANGE, and how long it has to be, where it is

@@ -202,7 +202,7 @@ fn check_layout(layout: &ImageLayout) -> Outcome<()> {
 }
 
 /// Says what it is that was not found: the image, or already its namespace.
-fn named(failure: Failure, io: &IoContext, at: &Location, what: &str) -> Failure {
+pub(super) fn named(failure: Failure, io: &IoContext, at: &Location, what: &str) -> Failure {
     if failure.kind != ClusterErrorKind::NotFound {
         return failure;
     }

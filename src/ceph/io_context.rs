@@ -298,6 +298,30 @@ impl IoContext {
         Ok(text(&texts[1]).into_iter().zip(text(&texts[3])).collect())
     }
 
+    /// Removes an object; success where it is gone.
+    pub(super) fn remove(&self, object: &str) -> Outcome<()> {
+        let object = c_string(object)?;
+        // SAFETY: the context is alive, the name a C string.
+        match check(unsafe { rados_remove(self.io, object.as_ptr()) }) {
+            Err(failure) if failure.errno != libc::ENOENT => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// A number for a new snapshot of what is in the context's pool.
+    pub(super) fn new_snapshot_id(&self) -> Outcome<u64> {
+        let mut id = 0;
+        // SAFETY: the context is alive, and the number is set on success.
+        check(unsafe { rados_ioctx_selfmanaged_snap_create(self.io, &raw mut id) })?;
+        Ok(id)
+    }
+
+    /// Lets the cluster drop all that a snapshot kept.
+    pub(super) fn drop_snapshot_id(&self, id: u64) -> Outcome<()> {
+        // SAFETY: the context is alive.
+        check(unsafe { rados_ioctx_selfmanaged_snap_remove(self.io, id) }).map(drop)
+    }
+
     fn read(&self, object: &str, fill: impl FnOnce(rados_read_op_t)) -> Outcome<()> {
         let object = c_string(object)?;
         // SAFETY: the operation is made, filled, carried out and released here, and only here.

@@ -60,7 +60,7 @@ impl RadosCluster {
     }
 
     /// The same, on a subvolume.
-    fn on_subvolume<C: Command>(
+    pub(super) fn on_subvolume<C: Command>(
         &self,
         call: &'static str,
         spec: &SubvolumeSpec,
@@ -325,7 +325,7 @@ fn without_folder(state: SubvolumeState) -> SubvolumeInfo {
 }
 
 /// `2026-11-26 03:49:55`, without a zone.
-fn time(text: &str) -> Option<Timestamp> {
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     let time: DateTime = text.parse().ok()?;
     time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }

@@ -1,6 +1,7 @@
 //! The cluster and the host with a plan in front of them: every call is named, counted, and
 //! handed on, unless the plan has something else for it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,11 @@ use jiff::Timestamp;
 
 use super::FaultPlan;
 use crate::ceph::{
-    self, BlocklistEntry, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo, ImageLayout, Images,
-    Interval, Liveness, LockOwner, Manager, Messages, Monitor, Notified, Objects, OmapPage,
-    PlacementGroups, PoolUsage, SubvolumeInfo, SubvolumeLayout, Subvolumes, Swap, TrashedImage,
-    Watch, Watcher,
+    self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo,
+    ImageLayout, ImageSnapshot, Images, Interval, Liveness, LockOwner, Manager, Messages, Monitor,
+    Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Snapshots, SubvolumeInfo,
+    SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes, Swap, TrashedImage, Watch,
+    Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -95,6 +97,39 @@ through_plan!(Images for FaultyCluster as "cluster", ceph {
     fn trash_metadata_get(&self, at: &Location, id: &str, key: &str) -> Option<String>;
     fn trash_restore(&self, at: &Location, id: &str, name: &str) -> ();
     fn trash_remove(&self, at: &Location, id: &str) -> ();
+});
+
+through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
+    fn snapshot_create(&self, image: &ImageSpec, name: &str) -> ();
+    fn snapshot_list(&self, image: &ImageSpec) -> Vec<ImageSnapshot>;
+    fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> ();
+    fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Vec<ImageSpec>;
+    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> ();
+    fn snapshot_changed(
+        &self, image: &ImageSpec, from: Option<&str>, to: Option<&str>
+    ) -> ByteSize;
+    fn image_clone(
+        &self, parent: &ImageSpec, snapshot: &str, child: &ImageSpec, layout: &ImageLayout
+    ) -> ();
+    fn image_parent(&self, image: &ImageSpec) -> Option<(ImageSpec, String)>;
+    fn image_flatten(&self, image: &ImageSpec) -> ();
+    fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Vec<(String, String)>;
+    fn metadata_remove(&self, image: &ImageSpec, key: &str) -> ();
+    fn trash_snapshots_remove(&self, at: &Location, id: &str) -> ();
+});
+
+through_plan!(SubvolumeSnapshots for FaultyCluster as "cluster", ceph {
+    fn subvolume_snapshot_create(&self, subvolume: &SubvolumeSpec, name: &str) -> ();
+    fn subvolume_snapshot_list(&self, subvolume: &SubvolumeSpec) -> Vec<SubvolumeSnapshot>;
+    fn subvolume_snapshot_remove(&self, subvolume: &SubvolumeSpec, name: &str) -> ();
+    fn subvolume_metadata_list(
+        &self, subvolume: &SubvolumeSpec, prefix: &str
+    ) -> BTreeMap<String, String>;
+    fn subvolume_clone(
+        &self, from: &SubvolumeSpec, snapshot: &str, to: &SubvolumeSpec, data_pool: Option<&str>
+    ) -> ();
+    fn subvolume_clone_state(&self, subvolume: &SubvolumeSpec) -> CloneState;
+    fn subvolume_clone_cancel(&self, subvolume: &SubvolumeSpec) -> ();
 });
 
 through_plan!(Subvolumes for FaultyCluster as "cluster", ceph {

@@ -25,6 +25,7 @@ mod host;
 mod kernel;
 mod messages;
 mod old_files;
+mod snapshots;
 mod subvolumes;
 
 pub(crate) use client::SimClient;

@@ -215,6 +215,80 @@ subvolume_commands! {
     "fs subvolume metadata rm" MetadataRm { key_name: String, force: bool } -> ();
     "fs subvolume deauthorize" Deauthorize { auth_id: String } -> ();
     "fs subvolume evict" Evict { auth_id: String } -> ();
+    "fs subvolume snapshot create" SnapshotCreate { snap_name: String } -> ();
+    "fs subvolume snapshot ls" SnapshotLs {} -> Vec<NameReply>;
+    "fs subvolume snapshot info" SnapshotInfo { snap_name: String } -> SnapshotReply;
+    "fs subvolume snapshot rm" SnapshotRm { snap_name: String } -> ();
+}
+
+/// `ceph fs subvolume snapshot clone FS NAME SNAPSHOT TARGET …`.
+#[derive(Debug, Serialize)]
+pub(in crate::ceph) struct SnapshotClone {
+    #[serde(flatten)]
+    pub(in crate::ceph) of: Of,
+    pub(in crate::ceph) snap_name: String,
+    pub(in crate::ceph) target_sub_name: String,
+    pub(in crate::ceph) target_group_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::ceph) pool_layout: Option<String>,
+}
+
+impl Command for SnapshotClone {
+    const PREFIX: &'static str = "fs subvolume snapshot clone";
+    type Reply = ();
+}
+
+/// A command on a copy, which is not called a subvolume there.
+macro_rules! clone_commands {
+    ($($prefix:literal $name:ident -> $reply:ty;)+) => {$(
+        #[doc = concat!("`ceph ", $prefix, " …`.")]
+        #[derive(Debug, Serialize)]
+        pub(in crate::ceph) struct $name {
+            vol_name: String,
+            clone_name: String,
+            group_name: String,
+        }
+
+        impl $name {
+            pub(in crate::ceph) fn new(spec: &SubvolumeSpec) -> Self {
+                Self {
+                    vol_name: spec.fs.clone(),
+                    clone_name: spec.subvolume.clone(),
+                    group_name: spec.group.clone(),
+                }
+            }
+        }
+
+        impl Command for $name {
+            const PREFIX: &'static str = $prefix;
+            type Reply = $reply;
+        }
+    )+};
+}
+
+clone_commands! {
+    "fs clone status" CloneStatus -> CloneReply;
+    "fs clone cancel" CloneCancel -> ();
+}
+
+/// What a snapshot says of itself.
+#[derive(Debug, Deserialize)]
+pub(in crate::ceph) struct SnapshotReply {
+    pub(in crate::ceph) created_at: String,
+    /// `yes` or `no`.
+    pub(in crate::ceph) has_pending_clones: String,
+}
+
+/// How far a copy is.
+#[derive(Debug, Deserialize)]
+pub(in crate::ceph) struct CloneReply {
+    pub(in crate::ceph) status: CloneStage,
+}
+
+/// A word for it.
+#[derive(Debug, Deserialize)]
+pub(in crate::ceph) struct CloneStage {
+    pub(in crate::ceph) state: String,
 }
 
 /// `ceph fs subvolume create FS NAME …`.

@@ -100,6 +100,9 @@ c_functions! {
         output: *mut *mut c_char, output_length: *mut usize,
         status: *mut *mut c_char, status_length: *mut usize,
     ) -> c_int;
+    fn rados_remove(io: rados_ioctx_t, object: *const c_char) -> c_int;
+    fn rados_ioctx_selfmanaged_snap_create(io: rados_ioctx_t, snap: *mut u64) -> c_int;
+    fn rados_ioctx_selfmanaged_snap_remove(io: rados_ioctx_t, snap: u64) -> c_int;
     fn rados_watch3(
         io: rados_ioctx_t, object: *const c_char, cookie: *mut u64, heard: rados_watchcb2_t,
         lost: rados_watcherrcb_t, seconds: u32, argument: *mut c_void,

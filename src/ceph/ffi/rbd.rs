@@ -11,6 +11,7 @@ use super::{c_constants, c_functions, c_structs};
 pub(in crate::ceph) type rbd_image_t = *mut c_void;
 pub(in crate::ceph) type rbd_image_options_t = *mut c_void;
 pub(in crate::ceph) type rbd_trash_image_source_t = c_uint;
+pub(in crate::ceph) type rbd_snap_namespace_type_t = c_uint;
 pub(in crate::ceph) type librbd_progress_fn_t =
     extern "C" fn(offset: u64, total: u64, argument: *mut c_void) -> c_int;
 pub(in crate::ceph) type diff_callback_t =
@@ -22,6 +23,10 @@ c_constants! {
     RBD_IMAGE_OPTION_STRIPE_UNIT: c_int = 3;
     RBD_IMAGE_OPTION_STRIPE_COUNT: c_int = 4;
     RBD_IMAGE_OPTION_DATA_POOL: c_int = 10;
+    RBD_IMAGE_OPTION_CLONE_FORMAT: c_int = 12;
+    RBD_SNAP_NAMESPACE_TYPE_USER: rbd_snap_namespace_type_t = 0;
+    RBD_FLAG_OBJECT_MAP_INVALID: u64 = 1 << 0;
+    RBD_FLAG_FAST_DIFF_INVALID: u64 = 1 << 1;
     RBD_TRASH_IMAGE_SOURCE_USER: rbd_trash_image_source_t = 0;
     RBD_TRASH_IMAGE_SOURCE_USER_PARENT: rbd_trash_image_source_t = 4;
     RBD_FEATURE_LAYERING: u64 = 1 << 0;
@@ -57,6 +62,27 @@ c_structs! {
         source: rbd_trash_image_source_t,
         deletion_time: time_t,
         deferment_end_time: time_t,
+    }
+    /// A snapshot of an image.
+    struct rbd_snap_info_t {
+        id: u64,
+        size: u64,
+        name: *const c_char,
+    }
+    /// A snapshot that an image was made of.
+    struct rbd_snap_spec_t {
+        id: u64,
+        namespace_type: rbd_snap_namespace_type_t,
+        name: *mut c_char,
+    }
+    /// An image that another was made of, or was made of another.
+    struct rbd_linked_image_spec_t {
+        pool_id: i64,
+        pool_name: *mut c_char,
+        pool_namespace: *mut c_char,
+        image_id: *mut c_char,
+        image_name: *mut c_char,
+        trash: bool,
     }
     /// What an image says of itself.
     struct rbd_image_info_t {
@@ -119,6 +145,46 @@ c_functions! {
         image: rbd_image_t, watchers: *mut rbd_image_watcher_t, count: *mut usize,
     ) -> c_int;
     fn rbd_watchers_list_cleanup(watchers: *mut rbd_image_watcher_t, count: usize);
+    fn rbd_open_by_id(
+        io: rados_ioctx_t, id: *const c_char, image: *mut rbd_image_t, snap: *const c_char,
+    ) -> c_int;
+    fn rbd_snap_set(image: rbd_image_t, name: *const c_char) -> c_int;
+    fn rbd_snap_list(
+        image: rbd_image_t, snaps: *mut rbd_snap_info_t, count: *mut c_int,
+    ) -> c_int;
+    fn rbd_snap_list_end(snaps: *mut rbd_snap_info_t);
+    fn rbd_snap_create2(
+        image: rbd_image_t, name: *const c_char, flags: u32,
+        progress: librbd_progress_fn_t, argument: *mut c_void,
+    ) -> c_int;
+    fn rbd_snap_remove2(
+        image: rbd_image_t, name: *const c_char, flags: u32,
+        progress: librbd_progress_fn_t, argument: *mut c_void,
+    ) -> c_int;
+    fn rbd_snap_rollback_with_progress(
+        image: rbd_image_t, name: *const c_char,
+        progress: librbd_progress_fn_t, argument: *mut c_void,
+    ) -> c_int;
+    fn rbd_snap_get_timestamp(image: rbd_image_t, id: u64, created: *mut timespec) -> c_int;
+    fn rbd_snap_get_namespace_type(
+        image: rbd_image_t, id: u64, namespace_type: *mut rbd_snap_namespace_type_t,
+    ) -> c_int;
+    fn rbd_list_children3(
+        image: rbd_image_t, images: *mut rbd_linked_image_spec_t, count: *mut usize,
+    ) -> c_int;
+    fn rbd_linked_image_spec_list_cleanup(images: *mut rbd_linked_image_spec_t, count: usize);
+    fn rbd_linked_image_spec_cleanup(image: *mut rbd_linked_image_spec_t);
+    fn rbd_snap_spec_cleanup(snap: *mut rbd_snap_spec_t);
+    fn rbd_get_parent(
+        image: rbd_image_t, parent: *mut rbd_linked_image_spec_t, snap: *mut rbd_snap_spec_t,
+    ) -> c_int;
+    fn rbd_clone3(
+        parent_io: rados_ioctx_t, parent: *const c_char, snap: *const c_char,
+        child_io: rados_ioctx_t, child: *const c_char, options: rbd_image_options_t,
+    ) -> c_int;
+    fn rbd_flatten_with_progress(
+        image: rbd_image_t, progress: librbd_progress_fn_t, argument: *mut c_void,
+    ) -> c_int;
     fn rbd_trash_move(io: rados_ioctx_t, name: *const c_char, delay: u64) -> c_int;
     fn rbd_trash_get(
         io: rados_ioctx_t, id: *const c_char, info: *mut rbd_trash_image_info_t,

@@ -97,7 +97,7 @@ pub(super) fn live<'a>(
     state.live_mut(spec).ok_or_else(|| error(Kind::NotFound, call, spec))
 }
 
-fn trashed<'a>(
+pub(super) fn trashed<'a>(
     state: &'a mut ClusterState,
     call: &'static str,
     at: &Location,
@@ -217,8 +217,12 @@ impl Images for SimClient {
 
     fn image_remove(&self, image: &ImageSpec) -> Result<()> {
         let mut state = self.reach("remove image")?;
-        if !live(&mut state, "remove image", image)?.watches.is_empty() {
+        let found = live(&mut state, "remove image", image)?;
+        if !found.watches.is_empty() {
             return Err(error(Kind::Busy, "remove image", image));
+        }
+        if !found.snapshots.is_empty() {
+            return Err(error(Kind::NotEmpty, "remove image", image));
         }
         state.images.retain(|_, other| other.trashed.is_some() || other.spec != *image);
         Ok(())
@@ -289,6 +293,9 @@ impl Images for SimClient {
         let found = trashed(&mut state, "purge image", at, id)?;
         if found.trashed.is_some_and(|(_, kept_until)| kept_until > now) {
             return Err(error(Kind::Denied, "purge image", format!("{at}/{id}")));
+        }
+        if !found.snapshots.is_empty() {
+            return Err(error(Kind::NotEmpty, "purge image", format!("{at}/{id}")));
         }
         state.images.remove(id);
         Ok(())

@@ -71,11 +71,24 @@ pub(super) struct SimImage {
     pub(super) created: Timestamp,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) content: Content,
+    pub(super) snapshots: Vec<SimSnapshot>,
+    /// The image that it was made of, and the snapshot.
+    pub(super) parent: Option<(ImageSpec, String)>,
     pub(super) watches: Vec<Watch>,
     /// The host whose device has touched the content, by the device's address.
     pub(super) writer: Option<String>,
     /// In the trash: since when, and until when it is kept.
     pub(super) trashed: Option<(Timestamp, Timestamp)>,
+}
+
+/// A snapshot of an image.
+#[derive(Debug, Clone)]
+pub(super) struct SimSnapshot {
+    pub(super) id: u64,
+    pub(super) name: String,
+    pub(super) size: ByteSize,
+    pub(super) created: Timestamp,
+    pub(super) content: Content,
 }
 
 /// A watch on an image's header.
@@ -233,6 +246,8 @@ impl ClusterState {
             created: self.now,
             metadata: BTreeMap::new(),
             content: Content::Empty,
+            snapshots: Vec::new(),
+            parent: None,
             watches: Vec::new(),
             writer: None,
             trashed: None,

@@ -31,12 +31,14 @@ pub(super) struct CephFs {
 }
 
 #[derive(Debug)]
-struct SimSubvolume {
-    path: String,
+pub(super) struct SimSubvolume {
+    pub(super) path: String,
     half_made: bool,
     layout: SubvolumeLayout,
     created: Timestamp,
-    metadata: BTreeMap<String, String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// When each was made, and what lay there.
+    pub(super) snapshots: BTreeMap<String, (Timestamp, BTreeSet<Record>)>,
 }
 
 /// A subvolume as it lies in the cluster.
@@ -130,7 +132,11 @@ impl ClusterState {
         }
     }
 
-    fn subvolume(&mut self, call: &'static str, of: &SubvolumeSpec) -> Result<&mut SimSubvolume> {
+    pub(super) fn subvolume(
+        &mut self,
+        call: &'static str,
+        of: &SubvolumeSpec,
+    ) -> Result<&mut SimSubvolume> {
         let missing = || error(Kind::NotFound, call, of);
         let group = self.group(call, &of.fs, &of.group)?;
         group.get_mut(&of.subvolume).ok_or_else(missing)
@@ -168,6 +174,7 @@ impl SimSubvolume {
             layout: layout.clone(),
             created: state.now,
             metadata: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
         }
     }
 
@@ -211,7 +218,7 @@ impl SimSubvolume {
 
 impl SimClient {
     /// The cluster's state, for a command on a file system.
-    fn reach_fs(
+    pub(super) fn reach_fs(
         &self,
         call: &'static str,
         fs: &str,

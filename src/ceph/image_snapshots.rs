@@ -1,0 +1,159 @@
+//! The snapshots of an open image, by librbd.
+
+use std::ffi::c_int;
+use std::mem::zeroed;
+use std::ptr::{null, null_mut};
+
+use jiff::Timestamp;
+
+use super::ImageSnapshot;
+use super::connection::c_string;
+use super::failure::{Outcome, check};
+use super::ffi::rbd::*;
+use super::image::{Image, add_changed, grown, no_progress, text};
+use crate::volume::{ByteSize, ImageSpec, Location};
+
+impl Image<'_> {
+    /// The snapshots that were made by somebody's wish, the oldest first.
+    pub(super) fn snapshots(&self) -> Outcome<Vec<ImageSnapshot>> {
+        let mut room: c_int = 64;
+        loop {
+            let mut list: Vec<rbd_snap_info_t> =
+                Vec::with_capacity(usize::try_from(room).unwrap_or(64));
+            // SAFETY: the image is open, and the array as long as is said; where it is too short,
+            // the length becomes the one that is needed.
+            let code = unsafe { rbd_snap_list(self.as_ptr(), list.as_mut_ptr(), &raw mut room) };
+            if code == -libc::ERANGE {
+                continue;
+            }
+            let count = usize::try_from(check(code)?).unwrap_or(0);
+            // SAFETY: librbd filled that many, and one that ends the list after them.
+            unsafe { list.set_len(count) };
+            let all = list.iter().filter_map(|info| self.snapshot(info).transpose()).collect();
+            if count > 0 {
+                // SAFETY: it was filled by librbd, and its texts are freed once.
+                unsafe { rbd_snap_list_end(list.as_mut_ptr()) };
+            }
+            return all;
+        }
+    }
+
+    /// `None` for one that belongs to a group, a mirror or the trash.
+    fn snapshot(&self, info: &rbd_snap_info_t) -> Outcome<Option<ImageSnapshot>> {
+        let mut kind: rbd_snap_namespace_type_t = 0;
+        // SAFETY: it is a plain C struct, for which all zeroes is a value.
+        let mut created: libc::timespec = unsafe { zeroed() };
+        // SAFETY: the image is open, and what is set outlives the call.
+        check(unsafe { rbd_snap_get_namespace_type(self.as_ptr(), info.id, &raw mut kind) })?;
+        if kind != RBD_SNAP_NAMESPACE_TYPE_USER {
+            return Ok(None);
+        }
+        // SAFETY: as above.
+        check(unsafe { rbd_snap_get_timestamp(self.as_ptr(), info.id, &raw mut created) })?;
+        let nanoseconds = i32::try_from(created.tv_nsec).unwrap_or(0);
+        Ok(Some(ImageSnapshot {
+            id: info.id,
+            // SAFETY: librbd filled it with a C string, which is not yet freed.
+            name: unsafe { text(info.name) },
+            size: ByteSize(info.size),
+            created: Timestamp::new(created.tv_sec, nanoseconds)
+                .ok()
+                .filter(|time| time.as_second() > 0),
+        }))
+    }
+
+    /// Makes a snapshot. EROFS where somebody holds the image's lock and gives it to nobody.
+    pub(super) fn make_snapshot(&self, name: &str) -> Outcome<()> {
+        let name = c_string(name)?;
+        // SAFETY: the image is open for writing, and the callback takes no argument.
+        check(unsafe { rbd_snap_create2(self.as_ptr(), name.as_ptr(), 0, no_progress, null_mut()) })
+            .map(drop)
+    }
+
+    /// Removes a snapshot. EROFS as above.
+    pub(super) fn remove_snapshot(&self, name: &str) -> Outcome<()> {
+        let name = c_string(name)?;
+        // SAFETY: as above.
+        check(unsafe { rbd_snap_remove2(self.as_ptr(), name.as_ptr(), 0, no_progress, null_mut()) })
+            .map(drop)
+    }
+
+    /// Gives the image the content of a snapshot.
+    pub(super) fn roll_back(&self, name: &str) -> Outcome<()> {
+        let name = c_string(name)?;
+        // SAFETY: as above.
+        check(unsafe {
+            rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), no_progress, null_mut())
+        })
+        .map(drop)
+    }
+
+    /// Copies what the image has from its parent, so that it needs it no more.
+    pub(super) fn flatten(&self) -> Outcome<()> {
+        // SAFETY: as above.
+        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), no_progress, null_mut()) })
+            .map(drop)
+    }
+
+    /// The bytes, in whole objects, that changed since a snapshot (`None`: all that is there).
+    pub(super) fn changed(&self, since: Option<&str>) -> Outcome<u64> {
+        let since = since.map(c_string).transpose()?;
+        let since = since.as_ref().map_or(null(), |since| since.as_ptr());
+        let (size, mut changed) = (self.size()?, 0u64);
+        let (whole, with_parent) = (1, 1);
+        let argument = (&raw mut changed).cast();
+        // SAFETY: the image is open, the snapshot a C string or null, and the argument is the
+        // number that the callback expects, which outlives the call.
+        check(unsafe {
+            rbd_diff_iterate2(
+                self.as_ptr(),
+                since,
+                0,
+                size,
+                with_parent,
+                whole,
+                add_changed,
+                argument,
+            )
+        })?;
+        Ok(changed)
+    }
+
+    /// The images that were made of the snapshot at which this one is open.
+    pub(super) fn children(&self) -> Outcome<Vec<ImageSpec>> {
+        let mut list = grown(16, |buffer: &mut Vec<rbd_linked_image_spec_t>, count| {
+            // SAFETY: the image is open, and the array as long as is said.
+            unsafe { rbd_list_children3(self.as_ptr(), buffer.as_mut_ptr(), count) }
+        })?;
+        // SAFETY: librbd filled the list with C strings, which are copied, and then freed once.
+        let children = list.iter().map(|image| unsafe { linked(image) }).collect();
+        // SAFETY: as above.
+        unsafe { rbd_linked_image_spec_list_cleanup(list.as_mut_ptr(), list.len()) };
+        Ok(children)
+    }
+
+    /// What the image was made of: the image, and its snapshot. ENOENT where of nothing.
+    pub(super) fn parent(&self) -> Outcome<(ImageSpec, String)> {
+        // SAFETY: they are plain C structs, for which all zeroes is a value.
+        let (mut image, mut snap): (rbd_linked_image_spec_t, rbd_snap_spec_t) =
+            unsafe { (zeroed(), zeroed()) };
+        // SAFETY: the image is open, and what is set outlives the call.
+        check(unsafe { rbd_get_parent(self.as_ptr(), &raw mut image, &raw mut snap) })?;
+        // SAFETY: librbd filled both with C strings, which are copied, and then freed once.
+        unsafe {
+            let parent = (linked(&image), text(snap.name));
+            rbd_linked_image_spec_cleanup(&raw mut image);
+            rbd_snap_spec_cleanup(&raw mut snap);
+            Ok(parent)
+        }
+    }
+}
+
+/// # Safety
+/// Its texts are C strings or null.
+unsafe fn linked(image: &rbd_linked_image_spec_t) -> ImageSpec {
+    // SAFETY: as promised by the caller.
+    let (pool, namespace, name) =
+        unsafe { (text(image.pool_name), text(image.pool_namespace), text(image.image_name)) };
+    Location::new(pool, namespace).image(name)
+}

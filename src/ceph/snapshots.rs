@@ -1,0 +1,394 @@
+//! [`Snapshots`] by librbd, and past it where a kernel holds the image (decision 0021).
+//!
+//! A kernel that has mapped an image exclusively gives its lock to nobody, and librbd, which wants
+//! the lock before it makes or removes a snapshot, is refused (EROFS). The lock is there for the
+//! object map, which says what objects there are, and which would have to be copied. So where it
+//! is refused, the map is declared invalid, and the header is changed as librbd changes that of an
+//! image without a lock:
+//!
+//! ```text
+//!  object map invalid ─▶ number from the data pool ─▶ map of the snapshot ─▶ header: snapshot
+//!    ─▶ all who have it open: read the header ─▶ did all of them answer?
+//! ```
+//!
+//! An invalid map is used by nobody; `rbd object-map rebuild` makes it anew, once the image is not
+//! mapped. The snapshot's own map says that all objects are there, which is true enough to read by,
+//! and without one librbd opens no image that was made of the snapshot. Whoever writes without knowing of a snapshot writes into it, so one of which not all
+//! writers know is removed again. Therefore a client that is silent is looked for first; it would
+//! also have librbd break its lock, which is nothing that a snapshot may do.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::cluster::RadosCluster;
+use super::failure::{Failure, Outcome};
+use super::ffi::rbd::{RBD_FLAG_FAST_DIFF_INVALID, RBD_FLAG_OBJECT_MAP_INVALID};
+use super::image::Image;
+use super::images::{header_of, named};
+use super::io_context::IoContext;
+use super::objects::found;
+use super::{ClusterErrorKind, ImageInfo, ImageLayout, Result, directory, header, messages};
+use crate::volume::{ByteSize, ImageSpec, Location};
+
+/// How long all who have an image open may take to read its header again.
+const HEARD: Duration = Duration::from_secs(5);
+
+/// What stands for "no snapshot" in the header's flags.
+const HEAD: u64 = u64::MAX - 1;
+
+/// What the keys of metadata begin with in a header.
+const METADATA: &str = "metadata_";
+
+/// What an object map says of an object that may be there.
+const OBJECT_EXISTS: u8 = 1;
+
+/// How many metadata keys are read at once.
+const PAGE: u64 = 256;
+
+/// A snapshot of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSnapshot {
+    /// Its number, which no other snapshot of the pool has or had.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// The size that the image had.
+    pub size: ByteSize,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+}
+
+/// Snapshots of images, and what is made of them.
+pub trait Snapshots: Send + Sync {
+    /// Makes a snapshot, also of an image that is in use, and of one that a kernel holds. All who
+    /// have it open know of it when this returns; else it is gone. `Exists`; `Busy` where a client
+    /// that has it open does not answer.
+    fn snapshot_create(&self, image: &ImageSpec, name: &str) -> Result<()>;
+
+    /// The snapshots that somebody made, the oldest first. Never a watcher.
+    fn snapshot_list(&self, image: &ImageSpec) -> Result<Vec<ImageSnapshot>>;
+
+    /// Removes a snapshot. `NotFound`; `Busy` where something was made of it.
+    fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> Result<()>;
+
+    /// The images that were made of a snapshot, and need it.
+    fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Result<Vec<ImageSpec>>;
+
+    /// Gives the image the content that it had. `Busy` while it is watched. Takes as long as
+    /// copying it.
+    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()>;
+
+    /// The bytes that changed from a snapshot (`None`: from nothing) to another (`None`: until now),
+    /// in whole objects.
+    fn snapshot_changed(
+        &self,
+        image: &ImageSpec,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<ByteSize>;
+
+    /// Makes an image of a snapshot, of the same size. It has its parent's metadata too. `Exists`.
+    fn image_clone(
+        &self,
+        parent: &ImageSpec,
+        snapshot: &str,
+        child: &ImageSpec,
+        layout: &ImageLayout,
+    ) -> Result<()>;
+
+    /// What an image was made of, and still needs: an image and its snapshot.
+    fn image_parent(&self, image: &ImageSpec) -> Result<Option<(ImageSpec, String)>>;
+
+    /// Copies what an image still needs of its parent. Takes as long as that.
+    fn image_flatten(&self, image: &ImageSpec) -> Result<()>;
+
+    /// The metadata whose keys begin with `prefix`.
+    fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>>;
+
+    /// Removes a metadata key, also while another host has the image open or locked. Success where
+    /// it is gone.
+    fn metadata_remove(&self, image: &ImageSpec, key: &str) -> Result<()>;
+
+    /// Removes all snapshots of an image in the trash. `Busy` where something was made of one.
+    fn trash_snapshots_remove(&self, at: &Location, id: &str) -> Result<()>;
+}
+
+impl Snapshots for RadosCluster {
+    fn snapshot_create(&self, image: &ImageSpec, name: &str) -> Result<()> {
+        self.on_image("make a snapshot of image", image, |io| {
+            let header = header_of(io, image)?;
+            all_hear(io, &header)?;
+            let by_librbd = Image::open_for_writing(io, &image.image)?.make_snapshot(name);
+            match by_librbd {
+                Err(failure) if failure.errno == libc::EROFS => {
+                    make_by_header(io, image, &header, name)
+                }
+                other => other,
+            }
+            .map_err(|failure| {
+                let exists = || format!("there is a snapshot {name} already");
+                failure.worded(ClusterErrorKind::Exists, exists)
+            })
+        })
+    }
+
+    fn snapshot_list(&self, image: &ImageSpec) -> Result<Vec<ImageSnapshot>> {
+        self.on_image("list the snapshots of image", image, |io| {
+            Image::open_read_only(io, &image.image)?.snapshots()
+        })
+    }
+
+    fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> Result<()> {
+        self.on_image("remove a snapshot of image", image, |io| {
+            let header = header_of(io, image)?;
+            all_hear(io, &header)?;
+            let by_librbd = Image::open_for_writing(io, &image.image)?.remove_snapshot(name);
+            match by_librbd {
+                Err(failure) if failure.errno == libc::EROFS => {
+                    remove_by_header(io, image, &header, name)
+                }
+                other => other,
+            }
+            .map_err(|failure| {
+                failure
+                    .worded(ClusterErrorKind::NotFound, || format!("there is no snapshot {name}"))
+                    .worded(ClusterErrorKind::Busy, || format!("snapshot {name} has clones"))
+            })
+        })
+    }
+
+    fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Result<Vec<ImageSpec>> {
+        self.on_image("list what was made of a snapshot of image", image, |io| {
+            at_snapshot(io, image, name)?.children()
+        })
+    }
+
+    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()> {
+        self.on_image("roll back image", image, |io| {
+            if !Image::open_read_only(io, &image.image)?.watchers()?.is_empty() {
+                let failure = Failure::of_errno(libc::EBUSY);
+                return Err(failure.worded(ClusterErrorKind::Busy, || "it is in use".to_owned()));
+            }
+            Image::open_for_writing(io, &image.image)?.roll_back(name).map_err(|failure| {
+                let missing = || format!("there is no snapshot {name}");
+                failure.worded(ClusterErrorKind::NotFound, missing)
+            })
+        })
+    }
+
+    fn snapshot_changed(
+        &self,
+        image: &ImageSpec,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<ByteSize> {
+        self.on_image("compare snapshots of image", image, |io| {
+            let open = match to {
+                Some(to) => at_snapshot(io, image, to)?,
+                None => Image::open_read_only(io, &image.image)?,
+            };
+            open.changed(from).map(ByteSize).map_err(|failure| {
+                let missing = || format!("there is no snapshot {}", from.unwrap_or_default());
+                failure.worded(ClusterErrorKind::NotFound, missing)
+            })
+        })
+    }
+
+    fn image_clone(
+        &self,
+        parent: &ImageSpec,
+        snapshot: &str,
+        child: &ImageSpec,
+        layout: &ImageLayout,
+    ) -> Result<()> {
+        self.on_image("clone image", parent, |from| {
+            let io = IoContext::open(&from.connection, &child.location)?;
+            directory::clone((from, &parent.image, snapshot), &io, &child.image, layout).map_err(
+                |failure| {
+                    failure
+                        .worded(ClusterErrorKind::Exists, || format!("there is an image {child}"))
+                        .worded(ClusterErrorKind::NotFound, || {
+                            format!(
+                                "there is no snapshot {snapshot}, or no place {}",
+                                child.location
+                            )
+                        })
+                },
+            )
+        })
+    }
+
+    fn image_parent(&self, image: &ImageSpec) -> Result<Option<(ImageSpec, String)>> {
+        self.on_image("find the parent of image", image, |io| {
+            let open = Image::open_read_only(io, &image.image)?;
+            found(|| open.parent())
+        })
+    }
+
+    fn image_flatten(&self, image: &ImageSpec) -> Result<()> {
+        self.on_image("flatten image", image, |io| {
+            let open = Image::open_for_writing(io, &image.image)?;
+            // librbd says EINVAL where there is nothing to do.
+            match found(|| open.parent())? {
+                Some(_) => open.flatten(),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>> {
+        self.on_image("list metadata of image", image, |io| {
+            let (header, prefix) = (header_of(io, image)?, format!("{METADATA}{prefix}"));
+            let mut all: Vec<(String, String)> = Vec::new();
+            let mut after = prefix.clone();
+            loop {
+                let page = io.omap_page(&header, &after, PAGE)?;
+                let is_last = !page.more;
+                for (key, value) in page.entries {
+                    if !key.starts_with(&prefix) {
+                        return Ok(all);
+                    }
+                    let value = String::from_utf8_lossy(&value).into_owned();
+                    after.clone_from(&key);
+                    all.push((key[METADATA.len()..].to_owned(), value));
+                }
+                if is_last {
+                    return Ok(all);
+                }
+            }
+        })
+    }
+
+    fn metadata_remove(&self, image: &ImageSpec, key: &str) -> Result<()> {
+        self.on_image("remove metadata of image", image, |io| {
+            let header = header_of(io, image)?;
+            found(|| io.call(&header, "rbd", "metadata_remove", &encoded(key))).map(drop)
+        })
+    }
+
+    fn trash_snapshots_remove(&self, at: &Location, id: &str) -> Result<()> {
+        self.in_context(at, "remove the snapshots of trashed image", at.image(id), |io| {
+            let open = Image::open_by_id_for_writing(io, id)?;
+            for snapshot in open.snapshots()? {
+                open.remove_snapshot(&snapshot.name).map_err(|failure| {
+                    let clones = || format!("its snapshot {} has clones", snapshot.name);
+                    failure.worded(ClusterErrorKind::Busy, clones)
+                })?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl RadosCluster {
+    /// Works on an image, and says what is missing where it is not there.
+    fn on_image<T>(
+        &self,
+        call: &'static str,
+        image: &ImageSpec,
+        work: impl FnOnce(&IoContext) -> Outcome<T>,
+    ) -> Result<T> {
+        self.in_context(&image.location, call, image, |io| {
+            work(io).map_err(|failure| match header::is_missing(io, &image.image) {
+                Ok(true) => named(failure, io, &image.location, "image"),
+                _ => failure,
+            })
+        })
+    }
+}
+
+fn at_snapshot<'io>(io: &'io IoContext, image: &ImageSpec, name: &str) -> Outcome<Image<'io>> {
+    Image::open_snapshot(io, &image.image, name).map_err(|failure| {
+        failure.worded(ClusterErrorKind::NotFound, || format!("there is no snapshot {name}"))
+    })
+}
+
+/// Has all who have the image open read its header again, and makes sure that they did.
+fn all_hear(io: &IoContext, header: &str) -> Outcome<()> {
+    let notified = messages::notify(io, header, b"", HEARD)?;
+    match notified.silent.first() {
+        None => Ok(()),
+        Some((client, _)) => {
+            let message = format!("client.{client} has it open and does not answer");
+            Err(Failure { kind: ClusterErrorKind::Busy, errno: libc::EBUSY, message })
+        }
+    }
+}
+
+/// An image whose header is changed without its lock.
+struct Unlocked<'io> {
+    io: &'io IoContext,
+    header: &'io str,
+    info: ImageInfo,
+    /// Where the numbers of its snapshots come from: the pool of its data.
+    data: IoContext,
+}
+
+impl<'io> Unlocked<'io> {
+    fn open(io: &'io IoContext, image: &ImageSpec, header: &'io str) -> Outcome<Self> {
+        let info = header::info(io, &image.image)?;
+        let info = info.ok_or_else(|| Failure::unreadable("its header cannot be read"))?;
+        let pool = info.data_pool.clone().unwrap_or_else(|| image.location.pool.clone());
+        let at = Location::new(pool, &image.location.namespace);
+        let data = IoContext::open(&io.connection, &at)?;
+        Ok(Self { io, header, info, data })
+    }
+
+    fn has_object_map(&self) -> bool {
+        self.info.features.iter().any(|feature| feature == "object-map")
+    }
+
+    fn object_map(&self, id: u64) -> String {
+        format!("rbd_object_map.{}.{id:016x}", self.info.id)
+    }
+
+    fn make(&self, name: &str) -> Outcome<()> {
+        let invalid = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID;
+        if self.has_object_map() {
+            let flags = [invalid, invalid, HEAD].map(u64::to_le_bytes).concat();
+            self.io.call(self.header, "rbd", "set_flags", &flags)?;
+        }
+        let id = self.data.new_snapshot_id()?;
+        // What is left of it is found by its name, and removed by whoever looks after it.
+        self.add(name, id).inspect_err(|_| drop(self.remove(id)))
+    }
+
+    fn add(&self, name: &str, id: u64) -> Outcome<()> {
+        if self.has_object_map() {
+            let objects = self.info.size.bytes().div_ceil(self.info.object_size.bytes());
+            let all = [&objects.to_le_bytes()[..], &[OBJECT_EXISTS]].concat();
+            self.io.create(&self.object_map(id))?;
+            self.io.call(&self.object_map(id), "rbd", "object_map_resize", &all)?;
+        }
+        let snapshot = [encoded(name), id.to_le_bytes().to_vec()].concat();
+        self.io.call(self.header, "rbd", "snapshot_add", &snapshot)?;
+        all_hear(self.io, self.header)
+    }
+
+    fn remove(&self, id: u64) -> Outcome<()> {
+        found(|| self.io.call(self.header, "rbd", "snapshot_remove", &id.to_le_bytes()))?;
+        if self.has_object_map() {
+            self.io.remove(&self.object_map(id))?;
+        }
+        self.data.drop_snapshot_id(id)?;
+        all_hear(self.io, self.header)
+    }
+}
+
+fn make_by_header(io: &IoContext, image: &ImageSpec, header: &str, name: &str) -> Outcome<()> {
+    Unlocked::open(io, image, header)?.make(name)
+}
+
+fn remove_by_header(io: &IoContext, image: &ImageSpec, header: &str, name: &str) -> Outcome<()> {
+    let snapshots = Image::open_read_only(io, &image.image)?.snapshots()?;
+    let there = snapshots.into_iter().find(|snapshot| snapshot.name == name);
+    let id = there.ok_or_else(|| Failure::of_errno(libc::ENOENT))?.id;
+    Unlocked::open(io, image, header)?.remove(id)
+}
+
+/// A text in Ceph's encoding.
+fn encoded(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes()[..], text.as_bytes()].concat()
+}
