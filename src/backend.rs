@@ -14,12 +14,14 @@ mod error;
 mod fence;
 mod kinds;
 mod rbd;
+mod snapshots;
 
 pub use attached::{Attached, Evidence};
 pub use cephfs::{CephFsBackend, Folder};
 pub use error::BackendError;
 pub use kinds::Kinds;
 pub use rbd::RbdBackend;
+pub use snapshots::{Freezing, Snapshotting, Still, Stood, StoredSnapshot};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,12 +39,18 @@ pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// A kind of volume, or all of them.
 pub trait Backend<L = Place, A = Attached>:
-    Provisioning<L> + Attaching<L, A> + Fencing<L> + Trash<L>
+    Provisioning<L> + Attaching<L, A> + Fencing<L> + Trash<L> + Snapshotting<L> + Freezing<A>
 {
 }
 
 impl<L, A, T> Backend<L, A> for T where
-    T: Provisioning<L> + Attaching<L, A> + Fencing<L> + Trash<L> + ?Sized
+    T: Provisioning<L>
+        + Attaching<L, A>
+        + Fencing<L>
+        + Trash<L>
+        + Snapshotting<L>
+        + Freezing<A>
+        + ?Sized
 {
 }
 

@@ -20,6 +20,7 @@ mod fence;
 mod key;
 mod lock;
 mod provision;
+mod snapshots;
 mod trash;
 
 pub(super) use lock::PREFIX as LOCK_PREFIX;

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::{
     AttachRequest, Attached, Attaching, Attachment, BackendError, CephFsBackend, Evidence, Fencing,
-    Found, MountPlan, Plan, Provisioning, RbdBackend, Result, StoredInfo, Trash, TrashedItem,
-    fence,
+    Found, Freezing, MountPlan, Plan, Provisioning, RbdBackend, Result, Snapshotting, Still,
+    StoredInfo, StoredSnapshot, Trash, TrashedItem, fence,
 };
 use crate::ceph::{Cluster, ClusterErrorKind, Interval, LockOwner, Notified, PoolUsage, Watcher};
 use crate::deadline::Deadline;
 use crate::system::{FsUsage, Holder, System};
-use crate::volume::{ByteSize, Location, MapperKind, Place, VolumeKind, VolumeName, VolumeOptions};
+use crate::volume::{
+    ByteSize, Location, MapperKind, Place, SnapshotName, VolumeKind, VolumeName, VolumeOptions,
+};
 
 /// The backends of all kinds.
 pub struct Kinds {
@@ -260,6 +262,49 @@ impl Attaching for Kinds {
 
     fn trim(&self, location: &Place, target: &Path, deadline: &Deadline) -> Result<ByteSize> {
         at!(self.trim(location, target, deadline))
+    }
+}
+
+impl Snapshotting for Kinds {
+    fn snapshot(&self, location: &Place, name: &SnapshotName, note: &str) -> Result<()> {
+        at!(self.snapshot(location, name, note))
+    }
+
+    fn snapshots(&self, location: &Place) -> Result<Vec<StoredSnapshot>> {
+        at!(self.snapshots(location))
+    }
+
+    fn note_snapshot(&self, location: &Place, name: &SnapshotName, note: &str) -> Result<()> {
+        at!(self.note_snapshot(location, name, note))
+    }
+
+    fn remove_snapshot(&self, location: &Place, name: &SnapshotName) -> Result<()> {
+        at!(self.remove_snapshot(location, name))
+    }
+
+    fn children(&self, location: &Place, name: &SnapshotName) -> Result<Vec<String>> {
+        at!(self.children(location, name))
+    }
+
+    fn changed(
+        &self,
+        location: &Place,
+        from: Option<&SnapshotName>,
+        to: Option<&SnapshotName>,
+    ) -> Result<Option<ByteSize>> {
+        at!(self.changed(location, from, to))
+    }
+}
+
+impl Freezing for Kinds {
+    fn hold_still(
+        &self,
+        attached: &Attached,
+        target: &Path,
+        limit: Duration,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Still>> {
+        attached!(self.hold_still(attached, target, limit, deadline))
     }
 }
 

@@ -14,6 +14,9 @@
 mod attach;
 mod fence;
 mod provision;
+mod snapshots;
+
+pub(super) use snapshots::NOTE_PREFIX;
 
 use std::sync::Arc;
 

@@ -81,7 +81,7 @@ impl Provisioning<FolderSpec> for CephFsBackend {
         let FolderSpec::Subvolume(subvolume) = location else { return Ok(()) };
         let gone = match keep {
             Some(keep) => self.mark_as_trash(subvolume, keep),
-            None => self.cluster.subvolume_remove(subvolume).map_err(BackendError::from),
+            None => self.remove_with_snapshots(subvolume).map_err(BackendError::from),
         };
         match gone {
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => Ok(()),
@@ -197,6 +197,19 @@ impl CephFsBackend {
         Err(BackendError::Unsafe(format!(
             "subvolume {subvolume} was made, and was never whole; look at the manager's log"
         )))
+    }
+
+    /// A subvolume for good, and its snapshots with it.
+    pub(super) fn remove_with_snapshots(&self, at: &SubvolumeSpec) -> crate::ceph::Result<()> {
+        match self.cluster.subvolume_remove(at) {
+            Err(error) if error.kind == ClusterErrorKind::NotEmpty => {
+                for snapshot in self.cluster.subvolume_snapshot_list(at)? {
+                    self.cluster.subvolume_snapshot_remove(at, &snapshot.name)?;
+                }
+                self.cluster.subvolume_remove(at)
+            }
+            other => other,
+        }
     }
 
     /// The file system that is asked for, or the only one.

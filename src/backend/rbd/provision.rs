@@ -61,7 +61,7 @@ impl Provisioning<ImageSpec> for RbdBackend {
     fn deprovision(&self, location: &ImageSpec, keep: Option<Duration>) -> Result<()> {
         let gone = match keep {
             Some(keep) => self.cluster.trash_move(location, keep),
-            None => self.cluster.image_remove(location),
+            None => self.remove_with_snapshots(location),
         };
         match gone {
             Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
@@ -136,7 +136,15 @@ impl Trash<ImageSpec> for RbdBackend {
     }
 
     fn purge(&self, item: &TrashedItem<ImageSpec>) -> Result<()> {
-        match self.cluster.trash_remove(&item.location.location, &item.id) {
+        let at = &item.location.location;
+        let gone = match self.cluster.trash_remove(at, &item.id) {
+            Err(error) if error.kind == ClusterErrorKind::NotEmpty => self
+                .cluster
+                .trash_snapshots_remove(at, &item.id)
+                .and_then(|()| self.cluster.trash_remove(at, &item.id)),
+            other => other,
+        };
+        match gone {
             Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(()),
             other => Ok(other?),
         }
@@ -166,6 +174,19 @@ impl RbdBackend {
         places.sort();
         places.dedup();
         Ok(places)
+    }
+
+    /// An image for good, and its snapshots with it.
+    fn remove_with_snapshots(&self, image: &ImageSpec) -> crate::ceph::Result<()> {
+        match self.cluster.image_remove(image) {
+            Err(error) if error.kind == ClusterErrorKind::NotEmpty => {
+                for snapshot in self.cluster.snapshot_list(image)? {
+                    self.cluster.snapshot_remove(image, &snapshot.name)?;
+                }
+                self.cluster.image_remove(image)
+            }
+            other => other,
+        }
     }
 
     fn survey_place(&self, at: &Location) -> Result<Vec<Found<ImageSpec>>> {

@@ -1,0 +1,85 @@
+//! Snapshots of what is stored, whatever its kind, and holding still what is mounted while one is
+//! made.
+//!
+//! Beside each snapshot stands a note, under a metadata key of the volume. It is written first, and
+//! again when the snapshot is whole: one whose note does not name it was cut off, or is another's.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Attached, Result};
+use crate::deadline::Deadline;
+use crate::volume::{ByteSize, Place, SnapshotName};
+
+/// A snapshot as what is stored has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// What tells it from a later one of the same name.
+    pub id: String,
+    /// Its name, which need not be one that we would give.
+    pub name: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// The size that the volume had, where it is known.
+    pub size: Option<ByteSize>,
+    /// What is noted of it.
+    pub note: Option<String>,
+}
+
+/// Snapshots of the stored thing.
+pub trait Snapshotting<L = Place>: Send + Sync {
+    /// Makes a snapshot, also while the volume is in use. It is whole when this returns, or gone.
+    fn snapshot(&self, location: &L, name: &SnapshotName, note: &str) -> Result<()>;
+
+    /// All snapshots, ours or not, the oldest first.
+    fn snapshots(&self, location: &L) -> Result<Vec<StoredSnapshot>>;
+
+    /// Writes the note of a snapshot.
+    fn note_snapshot(&self, location: &L, name: &SnapshotName, note: &str) -> Result<()>;
+
+    /// Removes a snapshot and its note. Success where it is gone.
+    fn remove_snapshot(&self, location: &L, name: &SnapshotName) -> Result<()>;
+
+    /// What was made of a snapshot, and needs it.
+    fn children(&self, location: &L, name: &SnapshotName) -> Result<Vec<String>>;
+
+    /// The bytes that changed from a snapshot (`None`: nothing) to another (`None`: now); `None`
+    /// where the kind cannot tell.
+    fn changed(
+        &self,
+        location: &L,
+        from: Option<&SnapshotName>,
+        to: Option<&SnapshotName>,
+    ) -> Result<Option<ByteSize>>;
+}
+
+/// What stands still for a snapshot, until this is let go.
+pub trait Still: Send {
+    /// Lets it go on, once all writers know of the snapshot, and says whether it stood still until
+    /// now. An error says the same as "no".
+    fn release(self: Box<Self>, deadline: &Deadline) -> Result<Stood>;
+}
+
+/// How something stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// Nothing was written from the moment that it stood still until it was let go.
+    pub whole: bool,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// Holding still what is mounted here.
+pub trait Freezing<A = Attached>: Send + Sync {
+    /// Has everything that was written reach the cluster, and holds back what is to be written for
+    /// `limit` at most, however this process ends. A folder of CephFS is not held back: what its
+    /// writers are to leave out, only hooks can tell them.
+    fn hold_still(
+        &self,
+        attached: &A,
+        target: &std::path::Path,
+        limit: Duration,
+        deadline: &Deadline,
+    ) -> Result<Box<dyn Still>>;
+}
