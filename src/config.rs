@@ -41,6 +41,8 @@ pub struct Settings {
     pub folders: Folders,
     /// What new volumes get.
     pub volumes: VolumeDefaults,
+    /// How snapshots are taken.
+    pub snapshots: SnapshotSettings,
     /// How long things may take.
     pub times: Times,
     /// What is logged, and how.
@@ -126,6 +128,19 @@ pub struct Times {
     pub call_deadline: Duration,
 }
 
+/// How snapshots are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SnapshotSettings {
+    /// Hooks, in the folders `pre-snapshot` and `post-snapshot` in it.
+    pub hooks_folder: PathBuf,
+    /// For one hook.
+    pub hook_limit: Duration,
+    /// How long a file system may stand still.
+    pub freeze_limit: Duration,
+    /// Where the engine is asked which containers use a volume.
+    pub engine_socket: PathBuf,
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogSettings {
@@ -194,6 +209,7 @@ impl Settings {
             socket: reader.read("socket", &raw.socket, value::socket),
             folders: reader.folders(&raw),
             volumes: reader.volume_defaults(&raw),
+            snapshots: reader.snapshots(&raw),
             times: reader.times(&raw),
             log: reader.log(&raw),
         };

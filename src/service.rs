@@ -21,6 +21,7 @@ mod claim;
 mod error;
 mod fenced;
 mod hold;
+mod hooks;
 mod known;
 mod locks;
 mod look;
@@ -31,9 +32,13 @@ mod reconcile;
 mod references;
 mod release;
 mod share;
+mod snapshots;
+mod still;
+mod take;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
+pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use view::{
     Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
     Resized, Status, Trashed, Verdict, VolumeView, Who,
@@ -41,7 +46,8 @@ pub use view::{
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::backend::{BackendError, Kinds};
@@ -55,6 +61,7 @@ use crate::volume::{
 use known::Known;
 use locks::{NameGuard, NameLocks};
 use references::References;
+use still::Sessions;
 
 /// A result of a verb.
 pub type Result<T> = std::result::Result<T, VolumeError>;
@@ -88,10 +95,20 @@ pub struct ServiceSettings {
     /// How long a mount ID may stand without a kernel user before it is dropped. Longer than the
     /// engine's 120 s for one Mount: a container's second volume may take all of it.
     pub reference_grace: Duration,
+    /// Hooks around snapshots: the folders `pre-snapshot` and `post-snapshot` in it.
+    pub hooks_folder: PathBuf,
+    /// How long one hook may take.
+    pub hook_limit: Duration,
+    /// How long a file system may be held still for a snapshot.
+    pub freeze_limit: Duration,
+    /// Where the engine is asked which containers use a volume.
+    pub engine_socket: PathBuf,
 }
 
 /// The verbs of all volumes. Shared by all requests; every method blocks, and ends by its deadline.
 pub struct Service {
+    /// Itself, for the threads that outlive a call.
+    me: Weak<Self>,
     settings: ServiceSettings,
     rules: OptionRules,
     host: Host,
@@ -99,9 +116,15 @@ pub struct Service {
     fences: Fences,
     cluster: Arc<dyn Cluster>,
     backend: Kinds,
+    hooks: Arc<dyn System>,
     known: Known,
     references: References,
     locks: NameLocks,
+    /// Volumes of which a snapshot is being made by this daemon.
+    takes: NameLocks,
+    sessions: Sessions,
+    /// What an earlier daemon left standing still was let go.
+    thawed: AtomicBool,
     observed: Mutex<Observed>,
     /// The watch by which other daemons are heard.
     ear: Mutex<Option<Box<dyn Watch>>>,
@@ -142,7 +165,7 @@ impl Service {
         settings: ServiceSettings,
         cluster: Arc<dyn Cluster>,
         system: Arc<dyn System>,
-    ) -> std::io::Result<Self> {
+    ) -> std::io::Result<Arc<Self>> {
         let host = system.host().clone();
         let catalog = Arc::new(Catalog::new(Arc::clone(&cluster), settings.home.clone()));
         let known = Known::open(&settings.cache_folder, Arc::clone(&catalog))?;
@@ -155,7 +178,8 @@ impl Service {
             max_size: settings.max_size,
             bare_size_unit: settings.bare_size_unit,
         };
-        Ok(Self {
+        Ok(Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             settings,
             rules,
             host,
@@ -163,12 +187,16 @@ impl Service {
             fences,
             cluster,
             backend,
+            hooks: system,
             known,
             references,
             locks: NameLocks::default(),
+            takes: NameLocks::default(),
+            sessions: Sessions::default(),
+            thawed: AtomicBool::new(false),
             observed: Mutex::default(),
             ear: Mutex::default(),
-        })
+        }))
     }
 
     /// Ends the service: other daemons are heard no more, and what is only in memory is written.

@@ -20,7 +20,10 @@ pub use options::{
     OptionError, OptionRules, Options, SnapshotOptions, VolumeOptions, help as options_help,
 };
 pub use path::FolderPath;
-pub use record::{Claim, Description, RECORD_VERSION, Record, RecordState, Work};
+pub use record::{
+    Claim, Description, RECORD_VERSION, Record, RecordState, SnapshotBrief, SnapshotState, Taking,
+    Work,
+};
 pub use retention::{Retention, RetentionError};
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Timetable};
 pub use size::{ByteSize, SizeError};

@@ -19,6 +19,8 @@ pub struct Stored {
     bytes: Box<[u8]>,
     /// Where the volume is in its life.
     pub state: RecordState,
+    /// A snapshot of it is being made, or was cut off.
+    pub taking: bool,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: Box<str>,
     /// The pool that its data goes to; "" where the record does not say it.
@@ -55,10 +57,12 @@ impl Stored {
 
 impl From<Entry> for Stored {
     fn from(entry: Entry) -> Self {
-        let Record { state, folder, mut options, location, .. } = entry.record;
+        let Record { state, folder, mut options, location, snapshots, .. } = entry.record;
+        let taking = snapshots.taking.is_some();
         let own = location.pool().map(str::to_owned);
         let pool = options.remove("data-pool").or(own).unwrap_or_default();
-        Self { bytes: entry.bytes.into(), state, folder: folder.into(), pool: pool.into() }
+        let (folder, pool) = (folder.into(), pool.into());
+        Self { bytes: entry.bytes.into(), state, taking, folder, pool }
     }
 }
 

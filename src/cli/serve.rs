@@ -49,7 +49,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
     tracing::info!(version = VERSION, pid = std::process::id(), "docker-ceph started");
     warn_of_peers();
     let listeners = listeners(&settings)?;
-    let service = Arc::new(open(&settings)?);
+    let service = open(&settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -99,7 +99,7 @@ fn listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
     Ok(vec![socket])
 }
 
-fn open(settings: &Settings) -> Result<Service, Failure> {
+fn open(settings: &Settings) -> Result<Arc<Service>, Failure> {
     let access = settings::access(&settings.ceph, None);
     let cluster: Arc<dyn Cluster> = Arc::new(RadosCluster::new(access));
     let system: Arc<dyn System> = Arc::new(host(settings)?);
@@ -130,6 +130,10 @@ fn service_settings(settings: &Settings) -> ServiceSettings {
         busy_wait: settings.times.busy_wait,
         fence_after: settings.times.fence_after,
         reference_grace: settings.times.reference_grace,
+        hooks_folder: settings.snapshots.hooks_folder.clone(),
+        hook_limit: settings.snapshots.hook_limit,
+        freeze_limit: settings.snapshots.freeze_limit,
+        engine_socket: settings.snapshots.engine_socket.clone(),
     }
 }
 

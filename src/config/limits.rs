@@ -22,7 +22,7 @@ const MARGIN: u64 = 10;
 const SHORTEST_GRACE: u64 = if cfg!(feature = "failpoints") { 1 } else { ENGINE_LONG };
 
 /// The shortest and longest that a setting of time may be, in seconds.
-const RANGES: [(&str, u64, u64, &str); 10] = [
+const RANGES: [(&str, u64, u64, &str); 12] = [
     ("create-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Create after 120s"),
     ("mount-deadline", 5, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
     ("call-deadline", 5, ENGINE_SHORT - MARGIN, "the engine gives up such a call after 60s"),
@@ -35,6 +35,8 @@ const RANGES: [(&str, u64, u64, &str); 10] = [
     ("reconcile-interval", 1, 3_600, "more often is of no use, less often leaves things behind"),
     ("busy-wait", 0, ENGINE_LONG - MARGIN, "the engine gives up a Mount after 120s"),
     ("fence-after", 5, 300, "a stalled cluster must not look like a dead host"),
+    ("hook-limit", 1, 600, "a snapshot has to be over within 10 minutes"),
+    ("freeze-limit", 1, 60, "containers stand still meanwhile"),
     (
         "connect-timeout",
         1,
@@ -89,6 +91,8 @@ fn by_name(settings: &Settings, name: &str) -> Duration {
         "reconcile-interval" => reconcile_interval,
         "busy-wait" => busy_wait,
         "fence-after" => fence_after,
+        "hook-limit" => settings.snapshots.hook_limit,
+        "freeze-limit" => settings.snapshots.freeze_limit,
         "connect-timeout" => settings.ceph.connect_timeout,
         "mon-timeout" => settings.ceph.mon_timeout,
         _ => settings.ceph.osd_timeout,

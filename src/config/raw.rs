@@ -95,6 +95,24 @@ pub struct Raw {
     #[arg(long, env = "DOCKER_CEPH_REFERENCE_GRACE", value_name = "TIME", default_value = "150s")]
     pub reference_grace: Option<String>,
 
+    /// Programs that run around a snapshot, in the folders pre-snapshot and post-snapshot here
+    #[arg(long, env = "DOCKER_CEPH_HOOKS_FOLDER", value_name = "FOLDER")]
+    #[arg(default_value = "/etc/docker-volume-ceph/hooks.d")]
+    pub hooks_folder: Option<String>,
+
+    /// How long one of those programs may take
+    #[arg(long, env = "DOCKER_CEPH_HOOK_LIMIT", value_name = "TIME", default_value = "60s")]
+    pub hook_limit: Option<String>,
+
+    /// How long a file system may stand still for a snapshot before it goes on by itself
+    #[arg(long, env = "DOCKER_CEPH_FREEZE_LIMIT", value_name = "TIME", default_value = "10s")]
+    pub freeze_limit: Option<String>,
+
+    /// The engine's socket, where it is asked which containers use a volume
+    #[arg(long, env = "DOCKER_CEPH_ENGINE_SOCKET", value_name = "PATH")]
+    #[arg(default_value = "/run/docker.sock")]
+    pub engine_socket: Option<String>,
+
     /// The pause between two looks at what is mounted, mapped and recorded
     #[arg(long, env = "DOCKER_CEPH_RECONCILE_INTERVAL", value_name = "TIME")]
     #[arg(default_value = "15s")]

@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     CephAccess, Compatibility, Folders, Home, Inputs, LogFormat, LogSettings, Origin, Problem, Raw,
-    Times, VolumeDefaults,
+    SnapshotSettings, Times, VolumeDefaults,
 };
 use crate::volume::{ByteSize, MapperKind, Options};
 
@@ -125,6 +125,15 @@ impl Reader {
             }
         }
         volumes
+    }
+
+    pub(super) fn snapshots(&mut self, raw: &Raw) -> SnapshotSettings {
+        SnapshotSettings {
+            hooks_folder: self.read("hooks-folder", &raw.hooks_folder, path),
+            hook_limit: self.read("hook-limit", &raw.hook_limit, duration),
+            freeze_limit: self.read("freeze-limit", &raw.freeze_limit, duration),
+            engine_socket: self.read("engine-socket", &raw.engine_socket, path),
+        }
     }
 
     pub(super) fn times(&mut self, raw: &Raw) -> Times {

@@ -12,7 +12,8 @@ use crate::backend::{BackendError, Plan, Provisioning, Trash, TrashedItem};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    Description, ImageSpec, Options, Place, RECORD_VERSION, Record, RecordState, VolumeName,
+    Description, ImageSpec, Options, Place, RECORD_VERSION, Record, RecordState, SnapshotState,
+    VolumeName,
 };
 
 impl Service {
@@ -316,6 +317,7 @@ fn foreign(plan: &Plan) -> Record {
         used: None,
         claim: None,
         sharers: Vec::new(),
+        snapshots: SnapshotState::default(),
         other: serde_json::Map::new(),
     }
 }

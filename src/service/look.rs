@@ -16,7 +16,9 @@ use crate::backend::{Attached, Attaching, Attachment, Provisioning};
 use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
-use crate::volume::{ByteSize, Claim, Place, Record, RecordState, VolumeKind, VolumeName};
+use crate::volume::{
+    ByteSize, Claim, Place, Record, RecordState, SnapshotState, VolumeKind, VolumeName,
+};
 
 impl Service {
     /// Docker's Get. Answers within 2 s, whatever the cluster does.
@@ -67,6 +69,7 @@ impl Service {
             mapper: None,
             holder: None,
             sharers: Vec::new(),
+            snapshots: SnapshotState::default(),
             mounts: Vec::new(),
             last_error: None,
             warnings: vec![warning.to_owned()],
@@ -174,6 +177,7 @@ impl Service {
             mapper: attachment.map(|of| of.attached.means().to_owned()),
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
             sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
+            snapshots: record.snapshots.clone(),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
             warnings: room_warning(record, &observed.rooms)

@@ -5,11 +5,12 @@
 //! part of it would be a promise that nobody makes. Where several daemons run in one boot, all of
 //! them answer, and the ones that have nothing to do with the volume say so.
 
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::still::{Order, Stage, Step};
 use super::{Service, Verb};
 use crate::deadline::Deadline;
 use crate::volume::VolumeName;
@@ -27,6 +28,13 @@ const BUSY: Duration = Duration::from_millis(200);
 enum Message {
     /// Give up a volume that no container uses.
     Release(VolumeName),
+    /// Take a step with a volume of which a snapshot is made.
+    Step {
+        /// What it is about.
+        order: Order,
+        /// Which step.
+        step: Step,
+    },
 }
 
 /// What the other answers.
@@ -39,19 +47,21 @@ enum Reply {
     Refused(String),
     /// That daemon has nothing to do with it.
     NotHere,
+    /// How far a snapshot is.
+    Stage(Stage),
 }
 
 impl Service {
     /// Hears what other daemons ask, from now on and for as long as the service lives. The watch is
     /// made anew where the cluster has dropped it.
-    pub fn listen(self: &Arc<Self>) {
+    pub fn listen(&self) {
         let mut ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner);
         if self.known.is_away() || ear.as_ref().is_some_and(|watch| watch.check().is_ok()) {
             return;
         }
         // First the old one ends: its object is the same.
         *ear = None;
-        let service = Arc::downgrade(self);
+        let service = self.me.clone();
         let hear = Box::new(move |message: &[u8]| answer(&service, message));
         match self.cluster.watch(&self.settings.home, &object_of(&self.host.boot_id), hear) {
             Ok(watch) => *ear = Some(watch),
@@ -66,31 +76,61 @@ impl Service {
         verb: Verb<'_>,
         boot_id: &str,
     ) -> Option<std::result::Result<(), String>> {
-        let message = serde_json::to_vec(&Message::Release(verb.name.clone()));
-        let message = message.expect("messages are plain data");
         let wait = verb.deadline.at_most(ANSWER).left();
-        let object = object_of(boot_id);
-        let notified = match self.cluster.notify(&self.settings.home, &object, &message, wait) {
-            Ok(notified) => notified,
-            Err(error) => {
-                tracing::info!(volume = %verb.name, %error, "its host could not be asked");
-                return None;
-            }
-        };
-        let answers = notified.answers.iter();
-        let replies: Vec<Reply> =
-            answers.filter_map(|answer| serde_json::from_slice(&answer.message).ok()).collect();
+        let replies = self.ask(boot_id, &Message::Release(verb.name.clone()), wait);
         if replies.contains(&Reply::Done) {
             return Some(Ok(()));
         }
         replies.into_iter().find_map(|reply| match reply {
             Reply::Refused(why) => Some(Err(why)),
+            Reply::Done | Reply::NotHere | Reply::Stage(_) => None,
+        })
+    }
+
+    /// Asks the daemons of a boot to take a step; `None` where none of them has the volume or answers.
+    pub(super) fn ask_for_step(
+        &self,
+        boot_id: &str,
+        order: &Order,
+        step: Step,
+        wait: Duration,
+    ) -> Option<Stage> {
+        let message = Message::Step { order: order.clone(), step };
+        let replies = self.ask(boot_id, &message, wait);
+        replies.into_iter().find_map(|reply| match reply {
+            Reply::Stage(stage) => Some(stage),
+            // A daemon that does not know the message.
+            Reply::Refused(why) => Some(Stage::Failed(why)),
             Reply::Done | Reply::NotHere => None,
         })
     }
 
+    /// What the daemons of a boot answer.
+    fn ask(&self, boot_id: &str, message: &Message, wait: Duration) -> Vec<Reply> {
+        let text = serde_json::to_vec(message).expect("messages are plain data");
+        let object = object_of(boot_id);
+        match self.cluster.notify(&self.settings.home, &object, &text, wait) {
+            Ok(notified) => {
+                let answers = notified.answers.iter();
+                answers.filter_map(|answer| serde_json::from_slice(&answer.message).ok()).collect()
+            }
+            Err(error) => {
+                tracing::info!(boot_id, %error, "the host could not be asked");
+                Vec::new()
+            }
+        }
+    }
+
     fn heard(&self, message: &Message) -> Reply {
-        let Message::Release(name) = message;
+        match message {
+            Message::Release(name) => self.heard_release(name),
+            Message::Step { order, step } => {
+                self.step(order, *step).map_or(Reply::NotHere, Reply::Stage)
+            }
+        }
+    }
+
+    fn heard_release(&self, name: &VolumeName) -> Reply {
         if self.references.get(name).is_none() {
             return Reply::NotHere;
         }

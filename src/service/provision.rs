@@ -15,12 +15,12 @@ use crate::catalog::{CatalogError, Entry};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, VolumeKind,
-    VolumeName, VolumeOptions, Work,
+    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotState,
+    VolumeKind, VolumeName, VolumeOptions, Work,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
-const LEASE: SignedDuration = SignedDuration::from_mins(3);
+pub(super) const LEASE: SignedDuration = SignedDuration::from_mins(3);
 
 /// How often a record that another daemon works on is looked at again.
 const POLL: Duration = Duration::from_millis(100);
@@ -49,6 +49,7 @@ impl Service {
         deadline: &Deadline,
     ) -> Result<Created> {
         let verb = Verb::new("create", name, deadline);
+        refuse_unserved(verb, given)?;
         let options = self.rules.for_new_volume(given).map_err(|e| self.failed(verb, e))?;
         let typed = VolumeOptions::from_canonical(&options).map_err(|e| self.failed(verb, e))?;
         let _guard = self.lock(verb)?;
@@ -130,6 +131,7 @@ impl Service {
             used: None,
             claim: None,
             sharers: Vec::new(),
+            snapshots: SnapshotState::default(),
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -447,6 +449,29 @@ impl Service {
             "namespace" => Some(value.as_str()) == record.location.namespace(),
             _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
         })
+    }
+}
+
+/// What no daemon acts on yet is not taken as if one did.
+fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
+    const UNSERVED: [&str; 9] = [
+        "from",
+        "flatten",
+        "keep-files",
+        "snapshot-schedule",
+        "snapshot-keep",
+        "snapshot-timezone",
+        "snapshot-catch-up",
+        "snapshot-jitter",
+        "snapshot-consistency",
+    ];
+    match UNSERVED.iter().find(|name| given.contains_key(**name)) {
+        None => Ok(()),
+        Some(name) => {
+            let cause = format!("option {name} is for a later version of the driver");
+            let advice = "take snapshots with docker ceph snapshot create, by cron or a timer";
+            Err(verb.error(ErrorKind::InvalidArgument, cause).advise(advice))
+        }
     }
 }
 

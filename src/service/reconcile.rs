@@ -5,6 +5,7 @@
 //! is free, so it never delays a request, and what it cannot do now it does the next time.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,6 +19,9 @@ use crate::volume::{Description, RecordState, VolumeName};
 
 /// How often half-done records are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How long one file system may take to go on.
+const THAW: Duration = Duration::from_secs(5);
 
 /// How often the trash is looked through.
 const PURGE: Duration = Duration::from_secs(3600);
@@ -69,6 +73,7 @@ impl Service {
     /// leaked, finishes half-done records, and refreshes what `get` tells.
     pub fn reconcile(&self, deadline: &Deadline) {
         self.known.probe();
+        self.thaw_left_over(deadline);
         match self.backend.evidence() {
             Ok(evidence) => {
                 let seen = Seen { evidence, fenced: self.fenced() };
@@ -88,6 +93,26 @@ impl Service {
             self.forget_own_fences();
         }
         self.keep_known();
+    }
+
+    /// Lets go on what an earlier daemon held still for a snapshot, and the process too that was to
+    /// let it go. Once, at the start: later it would let go what is held still now.
+    fn thaw_left_over(&self, deadline: &Deadline) {
+        if self.thawed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        for reference in self.references.all() {
+            let is_device =
+                reference.attachment.as_ref().is_some_and(|at| at.attached.device().is_some());
+            if !is_device || reference.phase != Phase::Mounted {
+                continue;
+            }
+            match self.hooks.thaw_left_over(&reference.target, &deadline.at_most(THAW)) {
+                Ok(false) => {}
+                Ok(true) => tracing::warn!(volume = %reference.name, "stood still: goes on again"),
+                Err(error) => tracing::warn!(volume = %reference.name, %error, "not thawed"),
+            }
+        }
     }
 
     fn reconcile_reference(&self, name: &VolumeName, seen: &Seen, deadline: &Deadline) {
@@ -221,14 +246,14 @@ impl Service {
         }
         let Ok(records) = self.known.list() else { return };
         for (name, stored) in records.iter() {
-            if stored.state == RecordState::Ready {
+            if stored.state == RecordState::Ready && !stored.taking {
                 continue;
             }
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
             let entry = stored.entry();
             let done = match entry.record.state {
-                RecordState::Ready => continue,
+                RecordState::Ready => self.settle_alone(verb, &entry.record),
                 RecordState::Removing => self.take_over_remove(verb, &entry),
                 RecordState::Creating => self.settle_create(verb, &entry),
             };

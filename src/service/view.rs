@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::volume::{ByteSize, Place, VolumeKind, VolumeName};
+use crate::volume::{ByteSize, Place, SnapshotState, VolumeKind, VolumeName};
 
 /// A volume as `Get` answers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct Status {
     /// Hosts that have it attached read-only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sharers: Vec<HolderView>,
+    /// Its snapshots, as they were when one was last made, changed or removed.
+    #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
+    pub snapshots: SnapshotState,
     /// The mount IDs on this host.
     pub mounts: Vec<String>,
     /// The last error of this volume on this host, until it works again.

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    ByteSize, OptionError, Options, Place, SharedBy, SnapshotOptions, VolumeKind, VolumeName,
-    VolumeOptions,
+    ByteSize, Consistency, OptionError, Options, Place, SharedBy, SnapshotName, SnapshotOptions,
+    VolumeKind, VolumeName, VolumeOptions,
 };
 
 /// The version of record that this daemon writes.
@@ -71,6 +71,59 @@ pub struct Work {
     pub since: Timestamp,
 }
 
+/// A snapshot on its way: whole when this is gone from the record, or gone itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taking {
+    /// Its name.
+    pub snapshot: SnapshotName,
+    /// Who makes it.
+    pub work: Work,
+}
+
+/// A snapshot in a few words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotBrief {
+    /// Its name.
+    pub name: SnapshotName,
+    /// When it was made.
+    pub created: Timestamp,
+    /// What it promises.
+    pub consistency: Consistency,
+    /// It cannot be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
+}
+
+/// What the catalog knows of a volume's snapshots, besides the snapshots themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotState {
+    /// One that is being made: no other is made meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taking: Option<Taking>,
+    /// The due time of the schedule that was served last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served: Option<Timestamp>,
+    /// The schedule rests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// How many there were when one was last made, changed or removed.
+    #[serde(default)]
+    pub count: usize,
+    /// The newest of them, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub newest: Vec<SnapshotBrief>,
+}
+
+impl SnapshotState {
+    /// Is there nothing to tell?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What the catalog knows of a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -110,6 +163,9 @@ pub struct Record {
     /// Who has it without keeping others from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sharers: Vec<Claim>,
+    /// Its snapshots.
+    #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
+    pub snapshots: SnapshotState,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -189,6 +245,7 @@ impl Record {
             claim: None,
             sharers: Vec::new(),
             used: None,
+            snapshots: SnapshotState { paused: self.snapshots.paused, ..SnapshotState::default() },
             ..self.clone()
         };
         Description { name: name.clone(), forgotten: false, record }

@@ -344,7 +344,7 @@ impl Node {
         let client = cluster.client();
         let (client, system) = fault::wrap_with(&plan, client, Arc::clone(&host) as _);
         let service = Service::open(settings(&folder, kind, grace), client, system);
-        let service = Arc::new(service.expect("the daemon starts"));
+        let service = service.expect("the daemon starts");
         service.listen();
         Self { host, plan, service, folder, known: BTreeSet::new() }
     }
@@ -389,6 +389,10 @@ fn settings(folder: &Path, kind: Kind, grace: Duration) -> ServiceSettings {
         max_size: None,
         bare_size_unit: None,
         busy_wait: Duration::from_millis(10),
+        hooks_folder: folder.join("hooks.d"),
+        hook_limit: Duration::from_secs(5),
+        freeze_limit: Duration::from_secs(5),
+        engine_socket: folder.join("engine.sock"),
         fence_after: Duration::ZERO,
         reference_grace: grace,
     }

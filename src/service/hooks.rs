@@ -1,0 +1,67 @@
+//! The hooks around a snapshot: what programs in two folders do to the applications that write a
+//! volume, on the host where those run.
+
+use std::time::Duration;
+
+use super::Service;
+use super::references::Reference;
+use super::still::Order;
+use crate::deadline::Deadline;
+use crate::engine::Engine;
+use crate::system::AfterFailure;
+
+/// How long the engine may take to say which containers use a volume.
+const ASKED: Duration = Duration::from_secs(5);
+
+/// The most hooks that are waited for, as a multiple of what one may take.
+const HOOKS: u32 = 8;
+
+impl Service {
+    /// Has the applications write out what they have; what the first hook that failed said.
+    pub(super) fn run_pre_hooks(
+        &self,
+        order: &Order,
+        reference: &Reference,
+    ) -> std::result::Result<(), String> {
+        self.run_hooks("pre-snapshot", order, reference, AfterFailure::Stop)
+    }
+
+    /// Has the applications go on: all hooks, whatever becomes of one of them.
+    pub(super) fn run_post_hooks(&self, order: &Order, reference: &Reference) {
+        let done = self.run_hooks("post-snapshot", order, reference, AfterFailure::GoOn);
+        if let Err(why) = done {
+            tracing::error!(volume = %order.volume, why, "a hook after a snapshot failed");
+        }
+    }
+
+    fn run_hooks(
+        &self,
+        event: &str,
+        order: &Order,
+        reference: &Reference,
+        after_failure: AfterFailure,
+    ) -> std::result::Result<(), String> {
+        let folder = self.settings.hooks_folder.join(event);
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let limit = self.settings.hook_limit;
+        let socket = &self.settings.engine_socket;
+        let engine = Engine::at(socket);
+        let containers = engine.containers_of(order.volume.as_str(), &Deadline::after(ASKED));
+        let environment = [
+            ("DOCKER_CEPH_EVENT", event.to_owned()),
+            ("DOCKER_CEPH_VOLUME", order.volume.to_string()),
+            ("DOCKER_CEPH_SNAPSHOT", order.snapshot.to_string()),
+            ("DOCKER_CEPH_MOUNTPOINT", reference.mountpoint().display().to_string()),
+            ("DOCKER_CEPH_CONTAINERS", containers.join(" ")),
+            ("DOCKER_CEPH_CONSISTENCY", order.consistency.to_string()),
+            ("DOCKER_HOST", format!("unix://{}", socket.display())),
+        ]
+        .map(|(name, value)| (name.to_owned(), value));
+        let deadline = Deadline::after(limit * HOOKS);
+        self.hooks
+            .run_hooks(&folder, &environment, limit, after_failure, &deadline)
+            .map_err(|error| error.to_string())
+    }
+}
