@@ -11,6 +11,7 @@ mod outcome;
 mod plugin;
 mod serve;
 mod settings;
+mod snapshots;
 mod table;
 mod volumes;
 
@@ -84,6 +85,9 @@ enum Command {
     Protect(volumes::One),
     /// Let a volume be removed again
     Unprotect(volumes::One),
+    /// Take snapshots of volumes, and look after them
+    #[command(subcommand)]
+    Snapshot(snapshots::Snapshot),
     /// Look after the catalog of volumes
     #[command(subcommand)]
     Catalog(changes::Catalog),
@@ -142,6 +146,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Adopt(adopt) => adopt.run(&tool()?),
         Command::Protect(volume) => volume.protect(true, &tool()?),
         Command::Unprotect(volume) => volume.protect(false, &tool()?),
+        Command::Snapshot(snapshot) => snapshot.run(&tool()?),
         Command::Catalog(catalog) => catalog.run(&tool()?),
         Command::Doctor(_) => doctor::run(of_command, &tool()?),
         Command::Serve(_) => serve::run(of_command),

@@ -42,10 +42,13 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
-    Resized, Result, Service, Trashed, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
+    Released, Resized, Result, Service, SnapshotOrder, SnapshotView, Trashed, VolumeError,
+    VolumeView, Who,
 };
-use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
+use crate::volume::{
+    ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
+};
 
 /// What the protocol asks of the service: [`Service`]'s own methods, as a seam for tests.
 ///
@@ -96,6 +99,33 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     fn release(&self, name: &VolumeName, fence: bool, by: &Deadline) -> Result<Released>;
     /// See [`Service::drain`].
     fn drain(&self, engine_stopped: bool, by: &Deadline) -> Vec<Drained>;
+    /// See [`Service::snapshot`].
+    fn snapshot(
+        &self,
+        volumes: &[VolumeName],
+        order: &SnapshotOrder,
+        by: &Deadline,
+    ) -> Result<Vec<SnapshotView>>;
+    /// See [`Service::snapshots`].
+    fn snapshots(&self, name: &VolumeName, by: &Deadline) -> Result<Vec<SnapshotView>>;
+    /// See [`Service::remove_snapshot`].
+    fn remove_snapshot(&self, name: &VolumeName, of: &SnapshotName, by: &Deadline) -> Result<()>;
+    /// See [`Service::protect_snapshot`].
+    fn protect_snapshot(
+        &self,
+        name: &VolumeName,
+        snapshot: &SnapshotName,
+        protected: bool,
+        by: &Deadline,
+    ) -> Result<()>;
+    /// See [`Service::changed_since`].
+    fn changed_since(
+        &self,
+        name: &VolumeName,
+        from: &SnapshotName,
+        to: Option<&SnapshotName>,
+        by: &Deadline,
+    ) -> Result<Changed>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -185,6 +215,43 @@ impl Verbs for Service {
         self.drain(engine_stopped, by)
     }
 
+    fn snapshot(
+        &self,
+        volumes: &[VolumeName],
+        order: &SnapshotOrder,
+        by: &Deadline,
+    ) -> Result<Vec<SnapshotView>> {
+        self.snapshot(volumes, order, by)
+    }
+
+    fn snapshots(&self, name: &VolumeName, by: &Deadline) -> Result<Vec<SnapshotView>> {
+        self.snapshots(name, by)
+    }
+
+    fn remove_snapshot(&self, name: &VolumeName, of: &SnapshotName, by: &Deadline) -> Result<()> {
+        self.remove_snapshot(name, of, by)
+    }
+
+    fn protect_snapshot(
+        &self,
+        name: &VolumeName,
+        snapshot: &SnapshotName,
+        protected: bool,
+        by: &Deadline,
+    ) -> Result<()> {
+        self.protect_snapshot(name, snapshot, protected, by)
+    }
+
+    fn changed_since(
+        &self,
+        name: &VolumeName,
+        from: &SnapshotName,
+        to: Option<&SnapshotName>,
+        by: &Deadline,
+    ) -> Result<Changed> {
+        self.changed_since(name, from, to, by)
+    }
+
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {
         self.rebuild(by)
     }
@@ -203,6 +270,8 @@ pub struct Limits {
     pub mount: Duration,
     /// Every other verb has to be over; the engine waits 60 s.
     pub other: Duration,
+    /// A snapshot has to be over, its hooks included.
+    pub snapshot: Duration,
     /// A rebuild of the catalog has to be over. It reads every image, and no engine waits for it.
     pub rebuild: Duration,
     /// The undoing of a mount that nobody heard of has to be over.
@@ -234,6 +303,7 @@ impl Default for Limits {
             create: Duration::from_secs(100),
             mount: Duration::from_secs(100),
             other: Duration::from_secs(50),
+            snapshot: Duration::from_secs(600),
             rebuild: Duration::from_secs(600),
             undo: Duration::from_secs(50),
             grace: Duration::from_secs(5),

@@ -12,6 +12,11 @@
 //! POST   /ceph/v1/volumes/NAME/protect    ProtectRequest → Nothing
 //! POST   /ceph/v1/volumes/NAME/release    ReleaseRequest → Released
 //! GET    /ceph/v1/volumes/NAME/who                      → Who
+//! GET    /ceph/v1/volumes/NAME/snapshots                → SnapshotsAnswer
+//! DELETE /ceph/v1/volumes/NAME/snapshots/SNAPSHOT       → Nothing
+//! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/protect ProtectRequest → Nothing
+//! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/diff[?to=SNAPSHOT] → Changed
+//! POST   /ceph/v1/snapshots               SnapshotRequest → SnapshotsAnswer
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
@@ -26,13 +31,15 @@
 //! tell "there is none" from "nobody knows" by more than the text.
 
 pub(super) mod handler;
+mod snapshots;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Created, Drained, ErrorKind, Finding, Trashed, VolumeView};
-use crate::volume::Options;
-use crate::volume::{ByteSize, VolumeName};
+use crate::service::{Created, Drained, ErrorKind, Finding, SnapshotView, Trashed, VolumeView};
+use crate::volume::{ByteSize, Consistency, Options, SnapshotName, VolumeName};
 
 /// What every path of the admin API starts with.
 pub const PREFIX: &str = "/ceph/v1";
@@ -142,6 +149,31 @@ pub struct AdoptRequest {
     /// Options that describe the volume.
     #[serde(default)]
     pub options: Options,
+}
+
+/// Asks for a snapshot of each of some volumes, at one point in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SnapshotRequest {
+    /// The volumes.
+    pub volumes: Vec<VolumeName>,
+    /// The snapshots' name; `None`: the time.
+    #[serde(default)]
+    pub name: Option<SnapshotName>,
+    /// What they are to promise.
+    #[serde(default)]
+    pub consistency: Consistency,
+    /// What is to be remembered of them.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Snapshots: those of a volume, the oldest first, or those that were just made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotsAnswer {
+    /// The snapshots.
+    pub snapshots: Vec<SnapshotView>,
 }
 
 /// What can be brought back.

@@ -12,9 +12,12 @@ use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
-    Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result, VolumeError,
+    Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
+    SnapshotOrder, SnapshotView, VolumeError,
 };
-use crate::volume::{ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, VolumeName};
+use crate::volume::{
+    ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
+};
 
 /// The most characters of a name that an error repeats.
 const LONGEST_ECHO: usize = 160;
@@ -181,6 +184,64 @@ impl Jobs {
             done.inspect(|()| tracing::info!(protected, "protection set"))
         })
         .await
+    }
+
+    /// The tool's snapshot: a long call, because of its hooks.
+    pub(super) async fn snapshot(
+        &self,
+        volumes: Vec<VolumeName>,
+        order: SnapshotOrder,
+    ) -> Result<Vec<SnapshotView>> {
+        let first = volumes.first().map_or("", VolumeName::as_str);
+        let call = self.call("snapshot", first, self.limits.snapshot);
+        self.run(call, move |verbs, by| {
+            verbs.snapshot(&volumes, &order, by).inspect(|made| {
+                let stood_still_ms = made.iter().filter_map(|of| of.stood_still_ms).max();
+                let (snapshot, volumes) = (&order.name, made.len());
+                tracing::info!(%snapshot, volumes, stood_still_ms, "snapshot taken");
+            })
+        })
+        .await
+    }
+
+    /// The tool's removal of a snapshot.
+    pub(super) async fn remove_snapshot(
+        &self,
+        name: VolumeName,
+        snapshot: SnapshotName,
+    ) -> Result<()> {
+        let call = self.call("remove snapshot of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let removed = verbs.remove_snapshot(&name, &snapshot, by);
+            removed.inspect(|()| tracing::info!(%snapshot, "snapshot removed"))
+        })
+        .await
+    }
+
+    /// The tool's protection of a snapshot.
+    pub(super) async fn protect_snapshot(
+        &self,
+        name: VolumeName,
+        snapshot: SnapshotName,
+        protected: bool,
+    ) -> Result<()> {
+        let call = self.call("protect snapshot of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let done = verbs.protect_snapshot(&name, &snapshot, protected, by);
+            done.inspect(|()| tracing::info!(%snapshot, protected, "protection set"))
+        })
+        .await
+    }
+
+    /// The tool's comparison: a long call, because it may look at every object.
+    pub(super) async fn changed_since(
+        &self,
+        name: VolumeName,
+        from: SnapshotName,
+        to: Option<SnapshotName>,
+    ) -> Result<Changed> {
+        let call = self.call("compare snapshots of", name.as_str(), self.limits.snapshot);
+        self.run(call, move |verbs, by| verbs.changed_since(&name, &from, to.as_ref(), by)).await
     }
 
     /// The tool's release.

@@ -18,12 +18,13 @@ use tokio::net::UnixStream;
 
 use super::admin::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer,
-    UndeleteAnswer, UndeleteRequest, Version, Volumes,
+    PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, SnapshotRequest,
+    SnapshotsAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use super::path;
 use crate::service::{
-    Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, SnapshotView,
+    Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -31,8 +32,8 @@ use crate::volume::{ByteSize, RemovePolicy, VolumeName};
 /// Longer than the daemon's own limit for any verb, so that its answer is what is heard.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A rebuild reads every image.
-const REBUILD_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// A rebuild reads every image, and a snapshot waits for its hooks.
+const LONG_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The largest answer that is read: a hundred thousand volumes fit.
 const LARGEST_ANSWER: usize = 256 << 20;
@@ -206,6 +207,40 @@ impl AdminClient {
         self.get(&of_volume(name, "/who")).await
     }
 
+    /// Takes a snapshot of each of some volumes, at one point in time.
+    pub async fn snapshot(&self, request: &SnapshotRequest) -> Result<Vec<SnapshotView>> {
+        let body = serde_json::to_vec(request).expect("requests are plain data");
+        let answer = self.call(Method::POST, "snapshots", body.into(), LONG_LIMIT).await;
+        answer.map(|SnapshotsAnswer { snapshots }| snapshots)
+    }
+
+    /// The snapshots of a volume, the oldest first.
+    pub async fn snapshots(&self, name: &str) -> Result<Vec<SnapshotView>> {
+        let answer = self.get(&of_volume(name, "/snapshots")).await;
+        answer.map(|SnapshotsAnswer { snapshots }| snapshots)
+    }
+
+    /// Removes a snapshot.
+    pub async fn remove_snapshot(&self, name: &str, snapshot: &str) -> Result<()> {
+        let path = of_snapshot(name, snapshot, "");
+        let gone: Result<Nothing> = self.call(Method::DELETE, &path, Bytes::new(), LIMIT).await;
+        gone.map(|Nothing {}| ())
+    }
+
+    /// Sets or lifts the protection of a snapshot.
+    pub async fn protect_snapshot(&self, name: &str, snapshot: &str, on: bool) -> Result<()> {
+        let request = ProtectRequest { protected: on };
+        let done = self.post(&of_snapshot(name, snapshot, "/protect"), &request).await;
+        done.map(|Nothing {}| ())
+    }
+
+    /// How much changed since a snapshot, up to another or until now.
+    pub async fn changed_since(&self, name: &str, from: &str, to: Option<&str>) -> Result<Changed> {
+        let query = to.map(|to| format!("?to={}", path::encode(to))).unwrap_or_default();
+        let path = of_snapshot(name, from, &format!("/diff{query}"));
+        self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
     /// Makes a volume of an image that is there.
     pub async fn adopt(&self, name: &str, image: &str, options: &Options) -> Result<Created> {
         let request = AdoptRequest {
@@ -230,7 +265,7 @@ impl AdminClient {
 
     /// Writes records for the volumes whose records are missing.
     pub async fn rebuild(&self) -> Result<Rebuilt> {
-        self.call(Method::POST, "catalog/rebuild", Bytes::new(), REBUILD_LIMIT).await
+        self.call(Method::POST, "catalog/rebuild", Bytes::new(), LONG_LIMIT).await
     }
 
     /// What the doctor sees from inside the daemon.
@@ -307,6 +342,10 @@ impl AdminClient {
 
 fn of_volume(name: &str, rest: &str) -> String {
     format!("volumes/{}{rest}", path::encode(name))
+}
+
+fn of_snapshot(name: &str, snapshot: &str, rest: &str) -> String {
+    of_volume(name, &format!("/snapshots/{}{rest}", path::encode(snapshot)))
 }
 
 fn read_answer<A: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<A> {

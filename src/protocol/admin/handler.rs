@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 
+use super::snapshots;
 use super::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
     PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
@@ -31,6 +32,7 @@ enum Route {
     Protect(String),
     Release(String),
     Who(String),
+    Snapshots(snapshots::Route),
     Adopt,
     Trash,
     Undelete,
@@ -61,6 +63,7 @@ pub(in crate::protocol) async fn handle(
         Route::Protect(name) => protect(jobs, &name, body).await,
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
+        Route::Snapshots(route) => snapshots::handle(jobs, route, head.uri.query(), body).await,
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
@@ -86,6 +89,9 @@ impl Route {
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
             ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
+            (method, ["snapshots"] | ["volumes", _, "snapshots", ..]) => {
+                Self::Snapshots(snapshots::Route::parse(method, &segments)?)
+            }
             ("POST", ["adopt"]) => Self::Adopt,
             ("GET", ["trash"]) => Self::Trash,
             ("POST", ["undelete"]) => Self::Undelete,
@@ -113,7 +119,7 @@ fn no_route(method: &Method, path: &str) -> Reply {
     reply
 }
 
-type Decoded = std::result::Result<Reply, Unreadable>;
+pub(super) type Decoded = std::result::Result<Reply, Unreadable>;
 
 async fn volumes(jobs: &Jobs) -> Reply {
     let volumes = jobs.ask("list", None, |verbs, _| Ok(verbs.volumes())).await;
@@ -254,7 +260,7 @@ async fn doctor(jobs: &Jobs) -> Reply {
     Reply::admin_result(found.map(|findings| Findings { findings }))
 }
 
-fn wrong(op: &'static str, volume: &str, why: impl ToString) -> VolumeError {
+pub(super) fn wrong(op: &'static str, volume: &str, why: impl ToString) -> VolumeError {
     let error = VolumeError::new(op, volume, ErrorKind::InvalidArgument, why.to_string());
     tracing::info!(%error, "refused");
     error

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, Status, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
+    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, Trashed, Verdict,
+    VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::volume::{
-    ByteSize, ImageSpec, Location, MountId, Options, Place, RemovePolicy, VolumeKind, VolumeName,
+    ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
+    SnapshotName, SnapshotState, VolumeKind, VolumeName,
 };
 use jiff::Timestamp;
 
@@ -125,12 +127,30 @@ pub fn view(name: &VolumeName) -> VolumeView {
         mapper: Some("krbd".into()),
         holder: Some(holder),
         sharers: Vec::new(),
+        snapshots: SnapshotState::default(),
         mounts: vec!["m1".into()],
         last_error: None,
         warnings: Vec::new(),
         as_of: None,
     };
     VolumeView { name: name.clone(), mountpoint: mountpoint(name), created: moment(), status }
+}
+
+/// A snapshot with everything that a view can have.
+fn snapshot() -> SnapshotView {
+    SnapshotView {
+        name: "before".into(),
+        created: Some(moment()),
+        size: Some(ByteSize::gib(10)),
+        consistency: Some(Consistency::Application),
+        by: Some(Maker::Hand),
+        group: None,
+        labels: Options::from([("release".into(), "1.2".into())]),
+        protected: true,
+        whole: true,
+        stood_still_ms: Some(131),
+        host: Some("node-a".into()),
+    }
 }
 
 impl Verbs for Fake {
@@ -261,6 +281,49 @@ impl Verbs for Fake {
             kept: kept.map(str::to_owned),
         };
         vec![volume("logs", None), volume("pgdata", Some("volume is in use"))]
+    }
+
+    fn snapshot(
+        &self,
+        volumes: &[VolumeName],
+        order: &SnapshotOrder,
+        by: &Deadline,
+    ) -> Result<Vec<SnapshotView>> {
+        for name in volumes {
+            let rest = format!("{} {} {:?}", order.name, order.consistency, order.labels);
+            self.act("snapshot", name, &rest, by)?;
+        }
+        Ok(volumes.iter().map(|_| snapshot()).collect())
+    }
+
+    fn snapshots(&self, name: &VolumeName, by: &Deadline) -> Result<Vec<SnapshotView>> {
+        self.act("snapshots", name, "", by).map(|()| vec![snapshot()])
+    }
+
+    fn remove_snapshot(&self, name: &VolumeName, of: &SnapshotName, by: &Deadline) -> Result<()> {
+        self.act("remove-snapshot", name, of.as_str(), by)
+    }
+
+    fn protect_snapshot(
+        &self,
+        name: &VolumeName,
+        snapshot: &SnapshotName,
+        protected: bool,
+        by: &Deadline,
+    ) -> Result<()> {
+        self.act("protect-snapshot", name, &format!("{snapshot} {protected}"), by)
+    }
+
+    fn changed_since(
+        &self,
+        name: &VolumeName,
+        from: &SnapshotName,
+        to: Option<&SnapshotName>,
+        by: &Deadline,
+    ) -> Result<Changed> {
+        let rest = format!("{from} {}", to.map_or("", SnapshotName::as_str));
+        let done = self.act("changed-since", name, &rest, by);
+        done.map(|()| Changed { bytes: Some(ByteSize::mib(12)) })
     }
 
     fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {
