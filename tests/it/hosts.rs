@@ -12,6 +12,7 @@ mod lab;
 mod nbd;
 mod postgres;
 mod running;
+mod snapshots;
 mod swarm;
 
 use std::time::{Duration, Instant};

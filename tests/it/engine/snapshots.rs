@@ -1,0 +1,189 @@
+//! Snapshots of volumes that containers write, taken by the operator's tool.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{RECORDER, VERIFIER, assert_recorded, assert_recording, at_data, has_failed, recorded};
+use crate::support::daemon::{Lab, run, timed};
+use crate::support::host::{EAGER, Host, for_each_kind, on_newest, on_two};
+
+for_each_kind!(
+    a_snapshot_is_taken_under_a_writer_and_looked_after,
+    a_snapshot_is_ordered_on_another_host_than_the_volumes,
+    volumes_are_snapshotted_together,
+);
+
+fn listed(host: &Host, volume: &str) -> Vec<Value> {
+    let text = host.tool(&["--json", "snapshot", "ls", volume]);
+    let answer: Value = serde_json::from_str(&text).expect("JSON");
+    answer["snapshots"].as_array().expect("a list").clone()
+}
+
+fn refused(host: &Host, words: &[&str], code: i32) -> String {
+    let output = host.try_tool(words);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+    said
+}
+
+fn writing(host: &Host) -> (String, String) {
+    let (volume, writer) = (host.volume(&[]), host.fresh("writer"));
+    host.docker().start(&writer, at_data!(volume), RECORDER);
+    assert_recording(host.docker(), &writer);
+    (volume, writer)
+}
+
+/// The snapshot promises what was asked for, and writers stood still for less than the limit.
+#[track_caller]
+fn assert_whole(snapshot: &Value, name: &str, consistency: &str) {
+    assert_eq!(snapshot["name"], name, "{snapshot}");
+    assert_eq!(snapshot["whole"], true, "{snapshot}");
+    assert_eq!(snapshot["consistency"], consistency, "{snapshot}");
+    let stood = snapshot["stood-still-ms"].as_u64().unwrap_or_else(|| panic!("{snapshot}"));
+    assert!(stood < 10_000, "{snapshot}");
+    println!("writers stood still for {stood} ms");
+}
+
+fn a_snapshot_is_taken_under_a_writer_and_looked_after() {
+    on_newest(|host| {
+        let (volume, writer) = writing(host);
+        let said = host.tool(&["snapshot", "create", &volume, "first", "--label", "why=test"]);
+        assert_eq!(said, format!("{volume}@first\n"));
+        assert_recording(host.docker(), &writer);
+        assert!(!has_failed(host.docker(), &writer));
+
+        let all = listed(host, &volume);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_whole(&all[0], "first", "application");
+        assert_eq!(all[0]["labels"]["why"], "test");
+        let said = refused(host, &["snapshot", "create", &volume, "first"], 6);
+        assert!(said.contains("there is a snapshot first already"), "{said}");
+        let status = &host.docker().inspect(&volume)["Status"];
+        assert_eq!(status["snapshots"]["count"], 1, "{status}");
+
+        host.tool(&["snapshot", "protect", &volume, "first"]);
+        let said = refused(host, &["snapshot", "rm", &volume, "first"], 2);
+        assert!(said.contains("docker ceph snapshot unprotect"), "{said}");
+        host.tool(&["snapshot", "unprotect", &volume, "first"]);
+        host.tool(&["snapshot", "rm", &volume, "first"]);
+        refused(host, &["snapshot", "rm", &volume, "first"], 3);
+        assert!(listed(host, &volume).is_empty());
+        refused(host, &["snapshot", "create", &volume, "scheduled-soon"], 2);
+        refused(host, &["snapshot", "create", "nobody-has-this"], 3);
+
+        // A volume goes with its snapshots.
+        host.tool(&["snapshot", "create", &volume]);
+        let acknowledged = recorded(host.docker(), &writer);
+        host.docker().ok(&["rm", "--force", &writer]);
+        assert_recorded(host.docker(), &volume, acknowledged);
+        host.tool(&["rm", "--policy", "delete", &volume]);
+    });
+}
+
+fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
+    on_two(|one, other| {
+        let (volume, writer) = writing(one);
+        other.tool(&["snapshot", "create", &volume, "there", "--consistency", "filesystem"]);
+        let all = listed(one, &volume);
+        assert_whole(&all[0], "there", "filesystem");
+        assert_recording(one.docker(), &writer);
+        one.docker().ok(&["rm", "--force", &writer]);
+        one.tool(&["snapshot", "rm", &volume, "there"]);
+    });
+}
+
+fn volumes_are_snapshotted_together() {
+    on_newest(|host| {
+        let (first, second) = (writing(host), writing(host));
+        let both = format!("{},{}", first.0, second.0);
+        let said = host.tool(&["snapshot", "create", "--group", &both, "same"]);
+        assert_eq!(said, format!("{}@same\n{}@same\n", first.0, second.0));
+        let groups: Vec<Value> =
+            [&first, &second].map(|(volume, _)| listed(host, volume)[0]["group"].clone()).into();
+        assert!(groups[0].is_string() && groups[0] == groups[1], "{groups:?}");
+        for (volume, writer) in [first, second] {
+            assert_recording(host.docker(), &writer);
+            host.docker().ok(&["rm", "--force", &writer]);
+            host.tool(&["snapshot", "rm", &volume, "same"]);
+        }
+    });
+}
+
+/// What the file system of a snapshot needs before it can be used: by its journal nothing, and it
+/// holds every record that was acknowledged before.
+#[test]
+fn a_snapshot_of_an_image_is_clean_and_holds_what_was_acknowledged() {
+    on_newest(|host| {
+        let (volume, writer) = writing(host);
+        let acknowledged = recorded(host.docker(), &writer);
+        host.tool(&["snapshot", "create", &volume, "clean"]);
+        let after = recorded(host.docker(), &writer);
+        assert_recording(host.docker(), &writer);
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let image = folder.path().join("image");
+        let image = image.to_str().expect("text");
+        Lab::of_environment().rbd(&["export", "--no-progress", &format!("{volume}@clean"), image]);
+        let superblock = run(timed(30, "dumpe2fs").args(["-h", image]));
+        let superblock = String::from_utf8_lossy(&superblock.stdout).into_owned();
+        assert!(superblock.contains("has_journal"), "{superblock}");
+        assert!(!superblock.contains("needs_recovery"), "{superblock}");
+        let checked = run(timed(30, "e2fsck").args(["-f", "-n", image]));
+        assert!(checked.status.success(), "{checked:?}");
+        let log = run(timed(30, "debugfs").args(["-R", "cat /_data/log", image])).stdout;
+        fs::write(folder.path().join("log"), log).expect("written");
+        let verify = VERIFIER.replace("/data", folder.path().to_str().expect("text"));
+        let count = run(timed(30, "sh").args(["-c", &verify])).stdout;
+        let count: u64 = String::from_utf8_lossy(&count).trim().parse().expect("whole records");
+        assert!(count >= acknowledged, "{acknowledged} were acknowledged, {count} are there");
+        assert!(count <= after + 1, "{count} are there, and {after} were written by then");
+        let said = host.tool(&["snapshot", "diff", &volume, "clean"]);
+        assert!(said.contains("MiB changed from clean to now"), "{said}");
+        host.docker().ok(&["rm", "--force", &writer]);
+        host.tool(&["snapshot", "rm", &volume, "clean"]);
+    });
+}
+
+fn hook(folder: &Path, event: &str, script: &str) {
+    let folder = folder.join(event);
+    fs::create_dir_all(&folder).expect("made");
+    let path = folder.join("10-test");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+}
+
+#[test]
+fn hooks_run_around_a_snapshot_and_a_failing_one_stops_it() {
+    on_newest(|host| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (hooks, said) = (folder.path().join("hooks.d"), folder.path().join("said"));
+        let note = format!(
+            "echo $DOCKER_CEPH_EVENT $DOCKER_CEPH_VOLUME $DOCKER_CEPH_SNAPSHOT >> {}",
+            said.display()
+        );
+        hook(&hooks, "pre-snapshot", &note);
+        hook(&hooks, "post-snapshot", &note);
+        let flag = hooks.to_str().expect("text");
+        host.daemon(&[&EAGER[..], &["--hooks-folder", flag]].concat());
+        host.announce("hook");
+        let (volume, writer) = writing(host);
+        host.tool(&["snapshot", "create", &volume, "good"]);
+        let told = || fs::read_to_string(&said).unwrap_or_default();
+        let both = format!("pre-snapshot {volume} good\npost-snapshot {volume} good\n");
+        assert!(crate::support::daemon::within(super::SOON, || told() == both), "{}", told());
+
+        hook(&hooks, "pre-snapshot", "echo not now; exit 3");
+        let text = refused(host, &["snapshot", "create", &volume, "bad"], 5);
+        assert!(text.contains("not now") && text.contains("10-test"), "{text}");
+        let ended = format!("{both}post-snapshot {volume} bad\n");
+        assert!(crate::support::daemon::within(super::SOON, || told() == ended), "{}", told());
+        let names: Vec<Value> = listed(host, &volume).iter().map(|of| of["name"].clone()).collect();
+        assert_eq!(names, ["good"]);
+        assert_recording(host.docker(), &writer);
+        host.docker().ok(&["rm", "--force", &writer]);
+        host.tool(&["snapshot", "rm", &volume, "good"]);
+    });
+}
