@@ -13,9 +13,26 @@ use super::ffi::rbd::*;
 use super::image::{Image, add_changed, grown, no_progress, text};
 use crate::volume::{ByteSize, ImageSpec, Location};
 
+/// What a snapshot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Somebody wished for it.
+    User,
+    /// It was removed, but something that was made of it needs it.
+    Trash,
+    /// A group or a mirror.
+    Other,
+}
+
 impl Image<'_> {
     /// The snapshots that were made by somebody's wish, the oldest first.
     pub(super) fn snapshots(&self) -> Outcome<Vec<ImageSnapshot>> {
+        let all = self.all_snapshots()?.into_iter();
+        Ok(all.filter(|(kind, _)| *kind == Kind::User).map(|(_, snapshot)| snapshot).collect())
+    }
+
+    /// All snapshots, the oldest first, and what each is for.
+    pub(super) fn all_snapshots(&self) -> Outcome<Vec<(Kind, ImageSnapshot)>> {
         let mut room: c_int = 64;
         loop {
             let mut list: Vec<rbd_snap_info_t> =
@@ -29,7 +46,7 @@ impl Image<'_> {
             let count = usize::try_from(check(code)?).unwrap_or(0);
             // SAFETY: librbd filled that many, and one that ends the list after them.
             unsafe { list.set_len(count) };
-            let all = list.iter().filter_map(|info| self.snapshot(info).transpose()).collect();
+            let all = list.iter().map(|info| self.snapshot(info)).collect();
             if count > 0 {
                 // SAFETY: it was filled by librbd, and its texts are freed once.
                 unsafe { rbd_snap_list_end(list.as_mut_ptr()) };
@@ -38,28 +55,29 @@ impl Image<'_> {
         }
     }
 
-    /// `None` for one that belongs to a group, a mirror or the trash.
-    fn snapshot(&self, info: &rbd_snap_info_t) -> Outcome<Option<ImageSnapshot>> {
+    fn snapshot(&self, info: &rbd_snap_info_t) -> Outcome<(Kind, ImageSnapshot)> {
         let mut kind: rbd_snap_namespace_type_t = 0;
         // SAFETY: it is a plain C struct, for which all zeroes is a value.
         let mut created: libc::timespec = unsafe { zeroed() };
         // SAFETY: the image is open, and what is set outlives the call.
         check(unsafe { rbd_snap_get_namespace_type(self.as_ptr(), info.id, &raw mut kind) })?;
-        if kind != RBD_SNAP_NAMESPACE_TYPE_USER {
-            return Ok(None);
-        }
+        let kind = match kind {
+            RBD_SNAP_NAMESPACE_TYPE_USER => Kind::User,
+            RBD_SNAP_NAMESPACE_TYPE_TRASH => Kind::Trash,
+            _ => Kind::Other,
+        };
         // SAFETY: as above.
         check(unsafe { rbd_snap_get_timestamp(self.as_ptr(), info.id, &raw mut created) })?;
         let nanoseconds = i32::try_from(created.tv_nsec).unwrap_or(0);
-        Ok(Some(ImageSnapshot {
+        let created = Timestamp::new(created.tv_sec, nanoseconds).ok();
+        let snapshot = ImageSnapshot {
             id: info.id,
             // SAFETY: librbd filled it with a C string, which is not yet freed.
             name: unsafe { text(info.name) },
             size: ByteSize(info.size),
-            created: Timestamp::new(created.tv_sec, nanoseconds)
-                .ok()
-                .filter(|time| time.as_second() > 0),
-        }))
+            created: created.filter(|time| time.as_second() > 0),
+        };
+        Ok((kind, snapshot))
     }
 
     /// Makes a snapshot. EROFS where somebody holds the image's lock and gives it to nobody.
@@ -76,6 +94,12 @@ impl Image<'_> {
         // SAFETY: as above.
         check(unsafe { rbd_snap_remove2(self.as_ptr(), name.as_ptr(), 0, no_progress, null_mut()) })
             .map(drop)
+    }
+
+    /// Removes a snapshot by its number, whatever it is for.
+    pub(super) fn remove_snapshot_by_id(&self, id: u64) -> Outcome<()> {
+        // SAFETY: the image is open for writing.
+        check(unsafe { rbd_snap_remove_by_id(self.as_ptr(), id) }).map(drop)
     }
 
     /// Gives the image the content of a snapshot.
@@ -130,6 +154,13 @@ impl Image<'_> {
         // SAFETY: as above.
         unsafe { rbd_linked_image_spec_list_cleanup(list.as_mut_ptr(), list.len()) };
         Ok(children)
+    }
+
+    /// The images that were made of a snapshot. The image is open at that one from then on.
+    pub(super) fn children_of(&self, id: u64) -> Outcome<Vec<ImageSpec>> {
+        // SAFETY: the image is open.
+        check(unsafe { rbd_snap_set_by_id(self.as_ptr(), id) })?;
+        self.children()
     }
 
     /// What the image was made of: the image, and its snapshot. ENOENT where of nothing.

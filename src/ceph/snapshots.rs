@@ -11,9 +11,11 @@
 //!    ─▶ all who have it open: read the header ─▶ did all of them answer?
 //! ```
 //!
-//! An invalid map is used by nobody; `rbd object-map rebuild` makes it anew, once the image is not
-//! mapped. The snapshot's own map says that all objects are there, which is true enough to read by,
-//! and without one librbd opens no image that was made of the snapshot. Whoever writes without knowing of a snapshot writes into it, so one of which not all
+//! The removal of a snapshot changes what the next one's map has to say, so that it is declared
+//! invalid as well. An invalid map is used by nobody; `rbd object-map rebuild` makes it anew, once
+//! the image is not mapped. The snapshot's own map says that all objects are there, which is true
+//! enough to read by, and without one librbd opens no image that was made of the snapshot. Whoever
+//! writes without knowing of a snapshot writes into it, so one of which not all
 //! writers know is removed again. Therefore a client that is silent is looked for first; it would
 //! also have librbd break its lock, which is nothing that a snapshot may do.
 
@@ -25,6 +27,7 @@ use super::cluster::RadosCluster;
 use super::failure::{Failure, Outcome};
 use super::ffi::rbd::{RBD_FLAG_FAST_DIFF_INVALID, RBD_FLAG_OBJECT_MAP_INVALID};
 use super::image::Image;
+use super::image_snapshots::Kind;
 use super::images::{header_of, named};
 use super::io_context::IoContext;
 use super::objects::found;
@@ -39,6 +42,9 @@ const HEAD: u64 = u64::MAX - 1;
 
 /// What the keys of metadata begin with in a header.
 const METADATA: &str = "metadata_";
+
+/// How often a snapshot gets a new number because somebody else's came between.
+const NUMBERS: u32 = 3;
 
 /// What an object map says of an object that may be there.
 const OBJECT_EXISTS: u8 = 1;
@@ -142,6 +148,8 @@ impl Snapshots for RadosCluster {
     fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> Result<()> {
         self.on_image("remove a snapshot of image", image, |io| {
             let header = header_of(io, image)?;
+            // librbd would only take its name away, and say that it is gone.
+            no_children(name, &at_snapshot(io, image, name)?.children()?)?;
             all_hear(io, &header)?;
             let by_librbd = Image::open_for_writing(io, &image.image)?.remove_snapshot(name);
             match by_librbd {
@@ -151,9 +159,8 @@ impl Snapshots for RadosCluster {
                 other => other,
             }
             .map_err(|failure| {
-                failure
-                    .worded(ClusterErrorKind::NotFound, || format!("there is no snapshot {name}"))
-                    .worded(ClusterErrorKind::Busy, || format!("snapshot {name} has clones"))
+                let missing = || format!("there is no snapshot {name}");
+                failure.worded(ClusterErrorKind::NotFound, missing)
             })
         })
     }
@@ -240,23 +247,28 @@ impl Snapshots for RadosCluster {
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>> {
         self.on_image("list metadata of image", image, |io| {
             let (header, prefix) = (header_of(io, image)?, format!("{METADATA}{prefix}"));
-            let mut all: Vec<(String, String)> = Vec::new();
+            // A page begins after a key, and the prefix can be a key itself.
+            let whole = io.omap_get(&header, &prefix)?;
+            let mut found: Vec<_> =
+                whole.map(|value| (prefix.clone(), value)).into_iter().collect();
             let mut after = prefix.clone();
             loop {
                 let page = io.omap_page(&header, &after, PAGE)?;
-                let is_last = !page.more;
-                for (key, value) in page.entries {
-                    if !key.starts_with(&prefix) {
-                        return Ok(all);
-                    }
-                    let value = String::from_utf8_lossy(&value).into_owned();
-                    after.clone_from(&key);
-                    all.push((key[METADATA.len()..].to_owned(), value));
-                }
-                if is_last {
-                    return Ok(all);
+                let more = page.more;
+                let fits = page.entries.len();
+                found.extend(
+                    page.entries.into_iter().take_while(|(key, _)| key.starts_with(&prefix)),
+                );
+                match found.last() {
+                    Some((last, _)) if more && fits > 0 && *last > after => after.clone_from(last),
+                    _ => break,
                 }
             }
+            let entry = |(key, value): (String, Vec<u8>)| {
+                let value = String::from_utf8_lossy(&value).into_owned();
+                (key[METADATA.len()..].to_owned(), value)
+            };
+            Ok(found.into_iter().map(entry).collect())
         })
     }
 
@@ -269,14 +281,21 @@ impl Snapshots for RadosCluster {
 
     fn trash_snapshots_remove(&self, at: &Location, id: &str) -> Result<()> {
         self.in_context(at, "remove the snapshots of trashed image", at.image(id), |io| {
-            let open = Image::open_by_id_for_writing(io, id)?;
-            for snapshot in open.snapshots()? {
-                open.remove_snapshot(&snapshot.name).map_err(|failure| {
-                    let clones = || format!("its snapshot {} has clones", snapshot.name);
-                    failure.worded(ClusterErrorKind::Busy, clones)
-                })?;
+            directory::trash_get(io, id)
+                .map_err(|failure| named(failure, io, at, "trashed image"))?;
+            let reader = Image::open_by_id_read_only(io, id)?;
+            let mut all = reader.all_snapshots()?;
+            // One whose name somebody took away, because it has clones, needs them gone as well.
+            all.retain(|(kind, _)| matches!(kind, Kind::User | Kind::Trash));
+            for (_, snapshot) in &all {
+                no_children(&snapshot.name, &reader.children_of(snapshot.id)?)?;
             }
-            Ok(())
+            drop(reader);
+            if all.is_empty() {
+                return Ok(());
+            }
+            let open = Image::open_by_id_for_writing(io, id)?;
+            all.iter().try_for_each(|(_, snapshot)| open.remove_snapshot_by_id(snapshot.id))
         })
     }
 }
@@ -304,6 +323,16 @@ fn at_snapshot<'io>(io: &'io IoContext, image: &ImageSpec, name: &str) -> Outcom
     })
 }
 
+/// Refuses where something was made of the snapshot, and says what.
+fn no_children(snapshot: &str, children: &[ImageSpec]) -> Outcome<()> {
+    if children.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = children.iter().map(ToString::to_string).collect();
+    let message = format!("snapshot {snapshot} has clones: {}", names.join(", "));
+    Err(Failure { kind: ClusterErrorKind::Busy, errno: libc::EBUSY, message })
+}
+
 /// Has all who have the image open read its header again, and makes sure that they did.
 fn all_hear(io: &IoContext, header: &str) -> Outcome<()> {
     let notified = messages::notify(io, header, b"", HEARD)?;
@@ -312,6 +341,23 @@ fn all_hear(io: &IoContext, header: &str) -> Outcome<()> {
         Some((client, _)) => {
             let message = format!("client.{client} has it open and does not answer");
             Err(Failure { kind: ClusterErrorKind::Busy, errno: libc::EBUSY, message })
+        }
+    }
+}
+
+/// What librbd says EROFS for, other than a lock that is not given: an image that is written to
+/// elsewhere, or whose changes somebody reads from a journal.
+const NOT_BY_HEADER: [&str; 3] = ["non-primary", "journaling", "migrating"];
+
+/// The image, if its header may be changed past librbd.
+fn changeable(io: &IoContext, image: &ImageSpec) -> Outcome<ImageInfo> {
+    let info = header::info(io, &image.image)?;
+    let info = info.ok_or_else(|| Failure::unreadable("its header cannot be read"))?;
+    match info.features.iter().find(|feature| NOT_BY_HEADER.contains(&feature.as_str())) {
+        None => Ok(info),
+        Some(feature) => {
+            let message = format!("its lock is held, and it has the feature {feature}");
+            Err(Failure { message, ..Failure::of_errno(libc::EROFS) })
         }
     }
 }
@@ -327,8 +373,7 @@ struct Unlocked<'io> {
 
 impl<'io> Unlocked<'io> {
     fn open(io: &'io IoContext, image: &ImageSpec, header: &'io str) -> Outcome<Self> {
-        let info = header::info(io, &image.image)?;
-        let info = info.ok_or_else(|| Failure::unreadable("its header cannot be read"))?;
+        let info = changeable(io, image)?;
         let pool = info.data_pool.clone().unwrap_or_else(|| image.location.pool.clone());
         let at = Location::new(pool, &image.location.namespace);
         let data = IoContext::open(&io.connection, &at)?;
@@ -343,15 +388,28 @@ impl<'io> Unlocked<'io> {
         format!("rbd_object_map.{}.{id:016x}", self.info.id)
     }
 
-    fn make(&self, name: &str) -> Outcome<()> {
-        let invalid = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID;
-        if self.has_object_map() {
-            let flags = [invalid, invalid, HEAD].map(u64::to_le_bytes).concat();
-            self.io.call(self.header, "rbd", "set_flags", &flags)?;
+    /// Declares the object map invalid of a snapshot, or of the image as it is now.
+    fn forget_map(&self, of: u64) -> Outcome<()> {
+        if !self.has_object_map() {
+            return Ok(());
         }
-        let id = self.data.new_snapshot_id()?;
-        // What is left of it is found by its name, and removed by whoever looks after it.
-        self.add(name, id).inspect_err(|_| drop(self.remove(id)))
+        let invalid = RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID;
+        let flags = [invalid, invalid, of].map(u64::to_le_bytes).concat();
+        self.io.call(self.header, "rbd", "set_flags", &flags)
+    }
+
+    fn make(&self, name: &str) -> Outcome<()> {
+        self.forget_map(HEAD)?;
+        let mut tries = 1;
+        loop {
+            let id = self.data.new_snapshot_id()?;
+            // What is left of it is found by its name, and removed by whoever looks after it.
+            match self.add(name, id).inspect_err(|_| drop(self.remove(id))) {
+                // Somebody's later number came first.
+                Err(failure) if failure.errno == libc::ESTALE && tries < NUMBERS => tries += 1,
+                other => return other,
+            }
+        }
     }
 
     fn add(&self, name: &str, id: u64) -> Outcome<()> {
@@ -366,13 +424,17 @@ impl<'io> Unlocked<'io> {
         all_hear(self.io, self.header)
     }
 
+    /// The number is given back only where the header certainly does not name it: else it would
+    /// look like a snapshot, and have nothing in it.
     fn remove(&self, id: u64) -> Outcome<()> {
         found(|| self.io.call(self.header, "rbd", "snapshot_remove", &id.to_le_bytes()))?;
         if self.has_object_map() {
             self.io.remove(&self.object_map(id))?;
         }
         self.data.drop_snapshot_id(id)?;
-        all_hear(self.io, self.header)
+        // It is gone, and whoever does not know it yet does no harm.
+        let _ = messages::notify(self.io, self.header, b"", HEARD);
+        Ok(())
     }
 }
 
@@ -381,10 +443,13 @@ fn make_by_header(io: &IoContext, image: &ImageSpec, header: &str, name: &str) -
 }
 
 fn remove_by_header(io: &IoContext, image: &ImageSpec, header: &str, name: &str) -> Outcome<()> {
-    let snapshots = Image::open_read_only(io, &image.image)?.snapshots()?;
-    let there = snapshots.into_iter().find(|snapshot| snapshot.name == name);
-    let id = there.ok_or_else(|| Failure::of_errno(libc::ENOENT))?.id;
-    Unlocked::open(io, image, header)?.remove(id)
+    let all = Image::open_read_only(io, &image.image)?.all_snapshots()?;
+    let named = all.iter().position(|(kind, of)| *kind == Kind::User && of.name == name);
+    let at = named.ok_or_else(|| Failure::of_errno(libc::ENOENT))?;
+    let (id, next) = (all[at].1.id, all.get(at + 1).map_or(HEAD, |(_, next)| next.id));
+    let image = Unlocked::open(io, image, header)?;
+    image.forget_map(next)?;
+    image.remove(id)
 }
 
 /// A text in Ceph's encoding.

@@ -2,6 +2,11 @@
 //!
 //! The manager takes the making of a snapshot that is there for success, so it is looked for first:
 //! of two who make one at once both are told so, and what keeps them apart is the caller's.
+//!
+//! Whoever has the subvolume's folder mounted reads a snapshot of it below that, at
+//! `.snap/_NAME_INODE`: it is made on the folder above, and so has that one's inode in its name,
+//! which is not to be seen from below. A copy has the content, owner, mode and quota of what was
+//! copied, and none of its metadata. Until it is complete it says EAGAIN to everything.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +17,8 @@ use super::command::fs::{
     CloneCancel, CloneStatus, MetadataLs, SnapshotClone, SnapshotCreate, SnapshotInfo, SnapshotLs,
     SnapshotRm,
 };
-use super::subvolumes::time;
+use super::failure::Failure;
+use super::subvolumes::{check_spec, check_word, time};
 use super::{ClusterError, ClusterErrorKind, Result};
 use crate::volume::SubvolumeSpec;
 
@@ -76,6 +82,7 @@ pub trait SubvolumeSnapshots: Send + Sync {
 impl SubvolumeSnapshots for RadosCluster {
     fn subvolume_snapshot_create(&self, subvolume: &SubvolumeSpec, name: &str) -> Result<()> {
         let call = "make a snapshot of subvolume";
+        check_snapshot(call, subvolume, name)?;
         let list = SnapshotLs { of: subvolume.into() };
         let there = self.on_subvolume(call, subvolume, &list)?;
         if there.iter().any(|other| other.name == name) {
@@ -111,14 +118,18 @@ impl SubvolumeSnapshots for RadosCluster {
     }
 
     fn subvolume_snapshot_remove(&self, subvolume: &SubvolumeSpec, name: &str) -> Result<()> {
+        let call = "remove a snapshot of subvolume";
+        check_snapshot(call, subvolume, name)?;
         let command = SnapshotRm { of: subvolume.into(), snap_name: name.to_owned() };
-        let removed = self.on_subvolume("remove a snapshot of subvolume", subvolume, &command);
+        let removed = self.on_subvolume(call, subvolume, &command);
         removed.map_err(|error| match error.errno {
-            libc::EAGAIN => ClusterError {
-                kind: ClusterErrorKind::Busy,
-                message: format!("snapshot {name} is being copied"),
-                ..error
-            },
+            libc::EAGAIN => {
+                ClusterError { message: format!("snapshot {name} is being copied"), ..error }
+            }
+            // The manager's words have Python's quotes in them.
+            libc::ENOENT if error.message.starts_with("snapshot ") => {
+                ClusterError { message: format!("there is no snapshot {name}"), ..error }
+            }
             _ => error,
         })
     }
@@ -141,6 +152,9 @@ impl SubvolumeSnapshots for RadosCluster {
         to: &SubvolumeSpec,
         data_pool: Option<&str>,
     ) -> Result<()> {
+        let call = "copy a snapshot of subvolume";
+        check_snapshot(call, from, snapshot)?;
+        check_spec(to).map_err(|failure| failure.during(call, to.to_string()))?;
         let command = SnapshotClone {
             of: from.into(),
             snap_name: snapshot.to_owned(),
@@ -148,7 +162,7 @@ impl SubvolumeSnapshots for RadosCluster {
             target_group_name: to.group.clone(),
             pool_layout: data_pool.map(str::to_owned),
         };
-        self.on_subvolume("copy a snapshot of subvolume", from, &command)
+        self.on_subvolume(call, from, &command)
     }
 
     fn subvolume_clone_state(&self, subvolume: &SubvolumeSpec) -> Result<CloneState> {
@@ -157,7 +171,10 @@ impl SubvolumeSnapshots for RadosCluster {
             Ok(reply) => Ok(match reply.status.state.as_str() {
                 "complete" => CloneState::Complete,
                 "pending" | "in-progress" => CloneState::UnderWay,
-                other => CloneState::Failed(other.to_owned()),
+                other => CloneState::Failed(match reply.status.failure {
+                    Some(failure) => format!("{other}: {}", failure.error_msg),
+                    None => other.to_owned(),
+                }),
             }),
             Err(error) if error.errno == libc::EOPNOTSUPP => Ok(CloneState::Complete),
             Err(error) => Err(error),
@@ -172,4 +189,13 @@ impl SubvolumeSnapshots for RadosCluster {
             other => other,
         }
     }
+}
+
+/// A name with a slash would be a path, and one that begins with `_` that of a folder above.
+fn check_snapshot(call: &'static str, of: &SubvolumeSpec, name: &str) -> Result<()> {
+    let checked = check_word("snapshot", name).and_then(|()| match name.starts_with('_') {
+        false => Ok(()),
+        true => Err(Failure::invalid(format!("snapshot {name:?} begins with '_'"))),
+    });
+    checked.map_err(|failure| failure.during(call, of.to_string()))
 }

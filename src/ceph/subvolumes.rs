@@ -32,6 +32,7 @@ use super::command::fs::{
 use super::command::{self, Command, PoolList, PoolReply};
 use super::connection::Connection;
 use super::failure::{Failure, Outcome};
+use super::subvolume_snapshots::{CloneState, SubvolumeSnapshots};
 use super::{ClusterError, ClusterErrorKind, Result};
 use crate::volume::{ByteSize, PathSpec, Secret, SubvolumeSpec};
 
@@ -67,7 +68,7 @@ impl RadosCluster {
         command: &C,
     ) -> Result<C::Reply> {
         check_spec(spec).map_err(|failure| failure.during(call, spec.to_string()))?;
-        self.on_fs(call, spec, &spec.fs, command)
+        self.on_fs(call, spec, &spec.fs, command).map_err(not_ready)
     }
 
     /// The same, for a client.
@@ -164,7 +165,19 @@ impl Subvolumes for RadosCluster {
     }
 
     fn subvolume_remove(&self, subvolume: &SubvolumeSpec) -> Result<()> {
-        self.on_subvolume("remove subvolume", subvolume, &SubvolumeRm { of: subvolume.into() })
+        let call = "remove subvolume";
+        let rm = |force| SubvolumeRm { of: subvolume.into(), force };
+        match self.on_subvolume(call, subvolume, &rm(false)) {
+            // What is left of a copy that came to nothing goes by force only. Force also takes a
+            // missing subvolume for success, so it is not the first try.
+            Err(error) if error.errno == libc::EAGAIN => {
+                match self.subvolume_clone_state(subvolume)? {
+                    CloneState::Failed(_) => self.on_subvolume(call, subvolume, &rm(true)),
+                    _ => Err(error),
+                }
+            }
+            other => other,
+        }
     }
 
     fn subvolume_metadata_get(
@@ -277,6 +290,13 @@ fn fs_map(connection: &Connection, fs: &str) -> Outcome<Option<FsGetReply>> {
     }
 }
 
+/// The manager's EAGAIN is no outage: a copy that is under way, or came to nothing, answers so to
+/// whatever is asked of it, and so does the removal of a snapshot that is being copied.
+fn not_ready(error: ClusterError) -> ClusterError {
+    let kind = if error.errno == libc::EAGAIN { ClusterErrorKind::Busy } else { error.kind };
+    ClusterError { kind, ..error }
+}
+
 fn no_mds(fs: &str) -> Failure {
     let message = format!("no MDS serves the file system {fs}; check `ceph fs status {fs}`");
     Failure { message, ..Failure::of_errno(libc::ETIMEDOUT) }
@@ -330,7 +350,7 @@ pub(super) fn time(text: &str) -> Option<Timestamp> {
     time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
-fn check_spec(spec: &SubvolumeSpec) -> Outcome<()> {
+pub(super) fn check_spec(spec: &SubvolumeSpec) -> Outcome<()> {
     check_group(&spec.group)?;
     check_word("subvolume", &spec.subvolume)?;
     if spec.group.len() + spec.subvolume.len() > LONGEST_GROUP_AND_SUBVOLUME {
@@ -359,7 +379,7 @@ fn check_client(client_id: &str) -> Outcome<()> {
 }
 
 /// Anything else could be a path, or a further capability.
-fn check_word(what: &str, word: &str) -> Outcome<()> {
+pub(super) fn check_word(what: &str, word: &str) -> Outcome<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !word.is_empty() && !word.starts_with('.') && word.chars().all(plain) {
         return Ok(());

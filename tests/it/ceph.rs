@@ -2,6 +2,8 @@
 
 mod connection;
 mod cost;
+#[allow(unsafe_code, reason = "a client of librbd of the tests' own")]
+mod holder;
 mod images;
 mod lab;
 mod liveness;
@@ -9,6 +11,8 @@ mod messages;
 mod monitor;
 mod objects;
 mod outage;
+mod snapshots;
+mod subvolume_snapshots;
 mod subvolumes;
 mod trash;
 mod watchers;

@@ -209,7 +209,7 @@ subvolume_commands! {
     "fs subvolume info" SubvolumeInfo {} -> InfoReply;
     "fs subvolume resize" SubvolumeResize { new_size: String, no_shrink: bool }
         -> serde::de::IgnoredAny;
-    "fs subvolume rm" SubvolumeRm {} -> ();
+    "fs subvolume rm" SubvolumeRm { force: bool } -> ();
     "fs subvolume metadata ls" MetadataLs {} -> BTreeMap<String, String>;
     "fs subvolume metadata set" MetadataSet { key_name: String, value: String } -> ();
     "fs subvolume metadata rm" MetadataRm { key_name: String, force: bool } -> ();
@@ -289,6 +289,14 @@ pub(in crate::ceph) struct CloneReply {
 #[derive(Debug, Deserialize)]
 pub(in crate::ceph) struct CloneStage {
     pub(in crate::ceph) state: String,
+    #[serde(default)]
+    pub(in crate::ceph) failure: Option<CloneFailure>,
+}
+
+/// Why a copy came to nothing.
+#[derive(Debug, Deserialize)]
+pub(in crate::ceph) struct CloneFailure {
+    pub(in crate::ceph) error_msg: String,
 }
 
 /// `ceph fs subvolume create FS NAME …`.

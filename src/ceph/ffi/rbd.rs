@@ -25,6 +25,7 @@ c_constants! {
     RBD_IMAGE_OPTION_DATA_POOL: c_int = 10;
     RBD_IMAGE_OPTION_CLONE_FORMAT: c_int = 12;
     RBD_SNAP_NAMESPACE_TYPE_USER: rbd_snap_namespace_type_t = 0;
+    RBD_SNAP_NAMESPACE_TYPE_TRASH: rbd_snap_namespace_type_t = 2;
     RBD_FLAG_OBJECT_MAP_INVALID: u64 = 1 << 0;
     RBD_FLAG_FAST_DIFF_INVALID: u64 = 1 << 1;
     RBD_TRASH_IMAGE_SOURCE_USER: rbd_trash_image_source_t = 0;
@@ -161,6 +162,8 @@ c_functions! {
         image: rbd_image_t, name: *const c_char, flags: u32,
         progress: librbd_progress_fn_t, argument: *mut c_void,
     ) -> c_int;
+    fn rbd_snap_remove_by_id(image: rbd_image_t, id: u64) -> c_int;
+    fn rbd_snap_set_by_id(image: rbd_image_t, id: u64) -> c_int;
     fn rbd_snap_rollback_with_progress(
         image: rbd_image_t, name: *const c_char,
         progress: librbd_progress_fn_t, argument: *mut c_void,

@@ -1,7 +1,7 @@
 //! Subvolumes and their clients, with the capabilities that the documentation tells operators to
 //! grant.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use super::Lab;
 use super::lab::{eventually, unique};
 use super::outage::OwnCluster;
 
-const FS: &str = "cephfs";
-const GROUP: &str = "docker";
+pub(super) const FS: &str = "cephfs";
+pub(super) const GROUP: &str = "docker";
 const KEY: &str = "docker-volume-ceph";
 
-fn spec(name: impl Into<String>) -> SubvolumeSpec {
+pub(super) fn spec(name: impl Into<String>) -> SubvolumeSpec {
     SubvolumeSpec { fs: FS.into(), group: GROUP.into(), subvolume: name.into() }
 }
 
@@ -29,7 +29,7 @@ fn layout() -> SubvolumeLayout {
 }
 
 /// A new subvolume of 1 GiB, isolated.
-fn new_subvolume(cluster: &RadosCluster, what: &str) -> SubvolumeSpec {
+pub(super) fn new_subvolume(cluster: &RadosCluster, what: &str) -> SubvolumeSpec {
     cluster.group_create(FS, GROUP).expect("a group");
     let spec = spec(unique(what));
     cluster.subvolume_create(&spec, &layout()).expect("created");
@@ -37,7 +37,7 @@ fn new_subvolume(cluster: &RadosCluster, what: &str) -> SubvolumeSpec {
 }
 
 #[track_caller]
-fn refused<T>(kind: Kind, result: Result<T>) -> ClusterError {
+pub(super) fn refused<T>(kind: Kind, result: Result<T>) -> ClusterError {
     let error = result.err().expect("it is refused");
     assert_eq!(error.kind, kind, "{error}");
     error
@@ -156,11 +156,11 @@ fn a_client_is_let_into_one_subvolume_and_nowhere_else() {
 }
 
 /// A folder of CephFS that is mounted by `ceph-fuse`, until this is dropped.
-struct Mounted(tempfile::TempDir);
+pub(super) struct Mounted(tempfile::TempDir);
 
 impl Mounted {
     /// `None` where the cluster does not let the client mount that.
-    fn mount(lab: &Lab, client_id: &str, key: &Secret, path: &str) -> Option<Self> {
+    pub(super) fn mount(lab: &Lab, client_id: &str, key: &Secret, path: &str) -> Option<Self> {
         let mounted = Self(tempfile::tempdir().expect("a folder"));
         let keyring = mounted.0.path().with_extension("keyring");
         let text = format!("[client.{client_id}]\n\tkey = {}\n", key.reveal());
@@ -175,7 +175,11 @@ impl Mounted {
         mounts.then_some(mounted)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
         self.0.path().join("file")
     }
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use docker_volume_ceph::ceph::{
-    CloneState, ClusterErrorKind as Kind, ImageLayout, ImageSnapshot, Result, Snapshots,
+    CloneState, ClusterErrorKind as Kind, ImageLayout, ImageSnapshot, Images, Result, Snapshots,
     SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec, SubvolumeSpec};
 
-use super::SimClient;
 use super::client::{error, live, trashed};
 use super::cluster::{ClusterState, SimImage, SimSnapshot};
+use super::{Content, SimClient, SimCluster};
 
 impl ClusterState {
     fn children(&self, image: &ImageSpec, name: &str) -> Vec<ImageSpec> {
@@ -64,7 +64,10 @@ impl Snapshots for SimClient {
     }
 
     fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Result<Vec<ImageSpec>> {
-        Ok(self.reach("list children")?.children(image, name))
+        let call = "list children";
+        let mut state = self.reach(call)?;
+        find(live(&mut state, call, image)?, call, name)?;
+        Ok(state.children(image, name))
     }
 
     fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()> {
@@ -74,7 +77,8 @@ impl Snapshots for SimClient {
         if !found.watches.is_empty() {
             return Err(error(Kind::Busy, call, image));
         }
-        found.content = find(found, call, name)?.content.clone();
+        let SimSnapshot { size, content, .. } = find(found, call, name)?.clone();
+        (found.size, found.content) = (size, content);
         Ok(())
     }
 
@@ -207,14 +211,15 @@ impl SubvolumeSnapshots for SimClient {
     ) -> Result<()> {
         let call = "copy subvolume";
         let mut state = self.reach_fs(call, &from.fs)?;
-        let found = state.subvolume(call, from)?.snapshots.get(snapshot).cloned();
+        let source = state.subvolume(call, from)?;
+        let (layout, found) = (source.layout.clone(), source.snapshots.get(snapshot).cloned());
         let (_, records) = found.ok_or_else(|| error(Kind::NotFound, call, from))?;
         if state.subvolume(call, to).is_ok() {
             return Err(error(Kind::Exists, call, to));
         }
         drop(state);
         let data_pool = data_pool.map(str::to_owned);
-        self.subvolume_create(to, &SubvolumeLayout { data_pool, ..SubvolumeLayout::default() })?;
+        self.subvolume_create(to, &SubvolumeLayout { data_pool, ..layout })?;
         let mut state = self.reach_fs(call, &from.fs)?;
         let path = state.subvolume(call, to)?.path.clone();
         state.folders.insert(PathSpec { fs: to.fs.clone(), path }, records);
@@ -230,4 +235,32 @@ impl SubvolumeSnapshots for SimClient {
         drop(self.reach_fs("end the copy", &spec.fs)?);
         Ok(())
     }
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_there_and_a_child_keeps_the_snapshot() {
+    let cluster = SimCluster::new();
+    let client = cluster.client();
+    let image = Location::new("rbd", "docker").image("www");
+    let child = Location::new("rbd", "docker").image("child");
+    cluster.put_image(&image, ByteSize::gib(1), Content::Other("before".to_owned()));
+    let kind = |result: Result<()>| result.expect_err("it fails").kind;
+    client.snapshot_create(&image, "one").expect("made");
+    assert_eq!(kind(client.snapshot_create(&image, "one")), Kind::Exists);
+    client.image_resize(&image, ByteSize::gib(2)).expect("grown");
+    cluster.wipe(&image);
+    let layout = ImageLayout::default();
+    client.image_clone(&image, "one", &child, &layout).expect("cloned");
+    let probe = |image| cluster.content(image).expect("there").probe();
+    assert_ne!(probe(&child), probe(&image));
+    assert_eq!(client.snapshot_children(&image, "one"), Ok(vec![child.clone()]));
+    assert_eq!(kind(client.snapshot_remove(&image, "one")), Kind::Busy);
+    assert_eq!(kind(client.image_remove(&image)), Kind::NotEmpty);
+    client.snapshot_rollback(&image, "one").expect("rolled back");
+    assert_eq!(probe(&child), probe(&image));
+    assert_eq!(client.image_info(&image).expect("there").size, ByteSize::gib(1));
+    client.image_flatten(&child).expect("flattened");
+    client.snapshot_remove(&image, "one").expect("removed");
+    assert_eq!(kind(client.snapshot_children(&image, "one").map(drop)), Kind::NotFound);
+    client.image_remove(&image).expect("removed");
 }

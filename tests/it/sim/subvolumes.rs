@@ -34,7 +34,7 @@ pub(super) struct CephFs {
 pub(super) struct SimSubvolume {
     pub(super) path: String,
     half_made: bool,
-    layout: SubvolumeLayout,
+    pub(super) layout: SubvolumeLayout,
     created: Timestamp,
     pub(super) metadata: BTreeMap<String, String>,
     /// When each was made, and what lay there.
@@ -303,7 +303,11 @@ impl Subvolumes for SimClient {
 
     fn subvolume_remove(&self, spec: &SubvolumeSpec) -> Result<()> {
         let mut state = self.reach_fs("remove subvolume", &spec.fs)?;
-        let path = state.subvolume("remove subvolume", spec)?.path.clone();
+        let found = state.subvolume("remove subvolume", spec)?;
+        if !found.snapshots.is_empty() {
+            return Err(error(Kind::NotEmpty, "remove subvolume", spec));
+        }
+        let path = found.path.clone();
         state.group("remove subvolume", &spec.fs, &spec.group)?.remove(&spec.subvolume);
         state.folders.remove(&PathSpec { fs: spec.fs.clone(), path });
         Ok(())
