@@ -15,9 +15,6 @@ use serde::Deserialize;
 
 use crate::deadline::Deadline;
 
-/// Where the engine listens.
-pub const SOCKET: &str = "/run/docker.sock";
-
 /// The most that is read of an answer: some thousand containers.
 const LARGEST: u64 = 8 << 20;
 /// How long one read or write may take: the deadline is looked at in between.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{Attached, Result};
 use crate::deadline::Deadline;
+use crate::system::Stood;
 use crate::volume::{ByteSize, Place, SnapshotName};
 
 /// A snapshot as what is stored has it.
@@ -59,15 +60,6 @@ pub trait Still: Send {
     /// Lets it go on, once all writers know of the snapshot, and says whether it stood still until
     /// now. An error says the same as "no".
     fn release(self: Box<Self>, deadline: &Deadline) -> Result<Stood>;
-}
-
-/// How something stood still.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stood {
-    /// Nothing was written from the moment that it stood still until it was let go.
-    pub whole: bool,
-    /// For how long.
-    pub time: Duration,
 }
 
 /// Holding still what is mounted here.

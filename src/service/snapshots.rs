@@ -140,7 +140,7 @@ impl Service {
         }
         self.refuse_children(verb, &record, snapshot)?;
         self.remove_stored(verb, &record, snapshot)?;
-        self.note_snapshots(verb, &record)
+        self.note_snapshots(verb, &record, |_| {})
     }
 
     /// Protects a snapshot from being removed, or lifts that.
@@ -161,10 +161,9 @@ impl Service {
             return Err(verb.error(ErrorKind::InvalidArgument, cause));
         };
         note.protected = protected;
-        let text = serde_json::to_string(&note).expect("notes are plain data");
-        let noted = self.backend.note_snapshot(&record.location, snapshot, &text);
+        let noted = self.backend.note_snapshot(&record.location, snapshot, &note.text());
         noted.map_err(|error| self.failed(verb, error))?;
-        self.note_snapshots(verb, &record)
+        self.note_snapshots(verb, &record, |_| {})
     }
 
     /// How much changed since a snapshot, up to another or until now.

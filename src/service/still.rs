@@ -25,8 +25,9 @@ use serde::{Deserialize, Serialize};
 
 use super::references::{Phase, Reference};
 use super::{Service, Verb};
-use crate::backend::{Attachment, Freezing, Stood};
+use crate::backend::{Attachment, Freezing};
 use crate::deadline::Deadline;
+use crate::system::Stood;
 use crate::volume::{Consistency, SnapshotName, VolumeName};
 
 /// How long a prepared volume waits for the next step, before it is over.

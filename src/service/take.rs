@@ -24,7 +24,8 @@ use super::{ErrorKind, Result, Service, SnapshotOrder, SnapshotView, Verb, Volum
 use crate::backend::{Snapshotting, StoredSnapshot};
 use crate::deadline::Deadline;
 use crate::volume::{
-    Claim, Consistency, Record, SnapshotBrief, SnapshotName, SnapshotNote, Taking, VolumeName,
+    Claim, Consistency, Record, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState, Taking,
+    VolumeName,
 };
 
 /// How often hooks are asked after.
@@ -165,8 +166,8 @@ impl Service {
             return Err(verb.error(ErrorKind::InUse, cause).advise("try again in a moment"));
         }
         let there = self.stored_snapshots(verb, record)?;
-        let cut_off = |of: &&StoredSnapshot| of.name == taking.snapshot.as_str() && !is_whole(of);
-        if there.iter().any(|of| cut_off(&of)) {
+        let cut_off = |of: &StoredSnapshot| of.name == taking.snapshot.as_str() && !is_whole(of);
+        if there.iter().any(cut_off) {
             tracing::info!(volume = %verb.name, snapshot = %taking.snapshot, "was cut off: removed");
             self.remove_stored(verb, record, &taking.snapshot)?;
         }
@@ -256,7 +257,7 @@ impl Service {
         let absent = hosts.iter().any(|host| host.absent);
         let consistency = if absent { Consistency::Crash } else { order.consistency };
         let note = self.note(order, consistency);
-        let text = serde_json::to_string(&note).expect("notes are plain data");
+        let text = note.text();
         let make = |part: &Part<'_>| {
             let made = self.backend.snapshot(&part.record.location, &order.name, &text);
             made.map_err(|error| self.failed(Verb::new("snapshot", part.name, deadline), error))
@@ -358,7 +359,7 @@ impl Service {
         let mut note = self.note(order, consistency);
         note.id = Some(stored.id.clone());
         note.stood_still_ms = (order.consistency != Consistency::Crash).then_some(stood_still_ms);
-        let text = serde_json::to_string(&note).expect("notes are plain data");
+        let text = note.text();
         let noted = self.backend.note_snapshot(&part.record.location, &order.name, &text);
         noted.map_err(|error| self.failed(verb, error))?;
         stored.note = Some(text);
@@ -386,25 +387,24 @@ impl Service {
     /// Takes `taking` out of the record, and notes there what snapshots there are.
     fn end_taking(&self, verb: Verb<'_>, taking: &Taking, served: Option<Timestamp>) -> Result<()> {
         let record = self.entry(verb)?.record;
-        let there = self.stored_snapshots(verb, &record)?;
-        let (count, newest) = (there.len(), briefs(&there));
-        self.change(verb, |record| {
-            let mut record = record.clone();
-            let snapshots = &mut record.snapshots;
+        self.note_snapshots(verb, &record, |snapshots| {
             snapshots.taking = snapshots.taking.take().filter(|other| other != taking);
             snapshots.served = served.max(snapshots.served);
-            (snapshots.count, snapshots.newest) = (count, newest.clone());
-            Some(record)
         })
-        .map(drop)
     }
 
-    /// Notes in the record what snapshots there are.
-    pub(super) fn note_snapshots(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+    /// Notes in the record what snapshots there are, and what else has changed of them.
+    pub(super) fn note_snapshots(
+        &self,
+        verb: Verb<'_>,
+        record: &Record,
+        change: impl Fn(&mut SnapshotState),
+    ) -> Result<()> {
         let there = self.stored_snapshots(verb, record)?;
         let (count, newest) = (there.len(), briefs(&there));
         self.change(verb, |record| {
             let mut record = record.clone();
+            change(&mut record.snapshots);
             (record.snapshots.count, record.snapshots.newest) = (count, newest.clone());
             Some(record)
         })

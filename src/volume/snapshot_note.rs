@@ -92,6 +92,13 @@ impl SnapshotNote {
         serde_json::from_str(text).ok()
     }
 
+    /// As it stands beside the snapshot.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "notes are plain data")]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).expect("notes are plain data")
+    }
+
     /// Was it written by a newer daemon?
     #[must_use]
     pub fn is_newer(&self) -> bool {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::rbd::NOTE_PREFIX;
-use super::super::{BackendError, Freezing, Result, Snapshotting, Still, Stood, StoredSnapshot};
+use super::super::{BackendError, Freezing, Result, Snapshotting, Still, StoredSnapshot};
 use super::{CephFsBackend, Folder};
 use crate::ceph::{ClusterErrorKind, SubvolumeSnapshot};
 use crate::deadline::Deadline;
+use crate::system::Stood;
 use crate::volume::{ByteSize, FolderSpec, SnapshotName, SubvolumeSpec};
 
 impl Snapshotting<FolderSpec> for CephFsBackend {

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{BackendError, Freezing, Result, Snapshotting, Still, Stood, StoredSnapshot};
+use super::super::{BackendError, Freezing, Result, Snapshotting, Still, StoredSnapshot};
 use super::RbdBackend;
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
-use crate::system::{Frozen, MappedDevice, System};
+use crate::system::{Frozen, MappedDevice, Stood, System};
 use crate::volume::{ByteSize, ImageSpec, SnapshotName};
 
 /// What the metadata keys of notes begin with; the snapshot's name follows.
@@ -97,6 +97,6 @@ impl Still for StillDevice {
         let told = self.system.refresh(&self.device, deadline);
         let stood = self.frozen.thaw()?;
         told?;
-        Ok(Stood { whole: stood.whole, time: stood.time })
+        Ok(stood)
     }
 }
