@@ -1,10 +1,11 @@
 //! What the layers above ask of a Ceph cluster.
 //!
 //! A trait for each thing that is asked: [`Objects`] for the catalog, [`Images`], [`Snapshots`]
-//! and [`Liveness`] for RBD, [`Subvolumes`] and [`SubvolumeSnapshots`] for CephFS, [`Messages`] between the daemons, [`Monitor`] and [`Manager`] for
-//! the cluster itself; [`Cluster`] is all of them. Everything blocks, and every
-//! call ends: within the connection's time limits, whatever the cluster does. A call that timed
-//! out may still have taken effect, so every caller repeats or looks first.
+//! and [`Liveness`] for RBD, [`Subvolumes`] and [`SubvolumeSnapshots`] for CephFS, [`Messages`]
+//! and [`Leases`] between the daemons, [`Monitor`] and [`Manager`] for the cluster itself;
+//! [`Cluster`] is all of them. Everything blocks, and every call ends: within the connection's time
+//! limits, whatever the cluster does. A call that timed out may still have taken effect, so every
+//! caller repeats or looks first.
 
 mod access;
 mod cephfs;
@@ -16,6 +17,7 @@ mod features;
 mod header;
 mod images;
 mod keyring;
+mod leases;
 mod liveness;
 mod manager;
 mod messages;
@@ -46,6 +48,7 @@ pub use cephfs::{FileSystem, SubvolumeInfo, SubvolumeLayout, SubvolumeState, Sub
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
+pub use leases::{Lease, Leases};
 pub use snapshots::{ImageSnapshot, Snapshots};
 pub use subvolume_snapshots::{CloneState, SubvolumeSnapshot, SubvolumeSnapshots};
 
@@ -67,6 +70,7 @@ pub trait Cluster:
     + SubvolumeSnapshots
     + Liveness
     + Messages
+    + Leases
     + Monitor
     + Manager
 {
@@ -80,6 +84,7 @@ impl<T> Cluster for T where
         + SubvolumeSnapshots
         + Liveness
         + Messages
+        + Leases
         + Monitor
         + Manager
         + ?Sized

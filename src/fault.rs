@@ -16,6 +16,8 @@
 //! * `DOCKER_CEPH_FAULT=@FILE` waits for `FILE`: once it is there, its rules are taken, it is
 //!   removed, and counting starts anew. So a test arms a daemon that has long been running.
 //! * `DOCKER_CEPH_FAULT_TRACE=FILE` appends the name of every call, one a line.
+//! * `DOCKER_CEPH_CLOCK=FILE` puts the cluster's clock forward by as many seconds as stand in `FILE`,
+//!   or back; the file may change at any time, and may be missing.
 
 mod decorator;
 
@@ -27,6 +29,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ceph::{Cluster, ClusterError, ClusterErrorKind};
 use crate::system::{System, SystemError, SystemErrorKind};
@@ -98,6 +102,7 @@ pub struct FaultPlan {
     ending: Ending,
     trace: Option<File>,
     armed_by: Option<PathBuf>,
+    clock: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -147,7 +152,7 @@ impl FaultPlan {
 
     fn new(ending: Ending, rules: Vec<Rule>) -> Self {
         let state = Mutex::new(State { rules, ..State::default() });
-        Self { ending, trace: None, armed_by: None, state }
+        Self { ending, trace: None, armed_by: None, clock: None, state }
     }
 
     /// Takes these rules in place of the present ones, and counts anew.
@@ -215,6 +220,16 @@ impl FaultPlan {
             self.abort(call);
         }
         answer
+    }
+
+    /// The time that the cluster's clock would show if it were put forward or back as planned.
+    ///
+    /// # Panics
+    /// Where that cannot be read: a test whose clock does not jump must not pass.
+    pub(crate) fn shifted(&self, time: Timestamp) -> Timestamp {
+        let text = self.clock.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let seconds = text.map_or(0, |text| text.trim().parse().expect("a number of seconds"));
+        time.checked_add(SignedDuration::from_secs(seconds)).expect("a time in the calendar")
     }
 
     /// Counts the call and says what is to become of it.
@@ -297,6 +312,7 @@ pub fn wrap(
         let opened = OpenOptions::new().create(true).append(true).open(&file);
         opened.unwrap_or_else(|error| panic!("trace {}: {error}", file.display()))
     });
+    plan.clock = std::env::var_os("DOCKER_CEPH_CLOCK").map(PathBuf::from);
     wrap_with(&Arc::new(plan), cluster, system)
 }
 

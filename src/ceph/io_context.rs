@@ -298,6 +298,73 @@ impl IoContext {
         Ok(text(&texts[1]).into_iter().zip(text(&texts[3])).collect())
     }
 
+    /// Takes a share in a lock for so many seconds, or renews it. Creates the object.
+    pub(super) fn lock_shared(
+        &self,
+        object: &str,
+        lock: &str,
+        cookie: &str,
+        seconds: u32,
+    ) -> Outcome<()> {
+        let (object, lock, cookie) = (c_string(object)?, c_string(lock)?, c_string(cookie)?);
+        let mut keep = libc::timeval { tv_sec: seconds.into(), tv_usec: 0 };
+        let (lock, cookie, none) = (lock.as_ptr(), cookie.as_ptr(), c"".as_ptr());
+        let flags = LIBRADOS_LOCK_FLAG_MAY_RENEW;
+        // SAFETY: the context is alive, the texts are C strings, the time outlives the call.
+        check(unsafe {
+            rados_lock_shared(
+                self.io,
+                object.as_ptr(),
+                lock,
+                cookie,
+                none,
+                none,
+                &raw mut keep,
+                flags,
+            )
+        })
+        .map(drop)
+    }
+
+    /// Gives up a share in a lock; success where there is none.
+    pub(super) fn unlock(&self, object: &str, lock: &str, cookie: &str) -> Outcome<()> {
+        let (object, lock, cookie) = (c_string(object)?, c_string(lock)?, c_string(cookie)?);
+        let (object, lock, cookie) = (object.as_ptr(), lock.as_ptr(), cookie.as_ptr());
+        // SAFETY: the context is alive, the texts are C strings.
+        match check(unsafe { rados_unlock(self.io, object, lock, cookie) }) {
+            Err(failure) if failure.errno != libc::ENOENT => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Calls a reading method of an object class; its answer, which has to fit into `limit` bytes.
+    pub(super) fn ask(
+        &self,
+        object: &str,
+        class: &str,
+        method: &str,
+        input: &[u8],
+        limit: usize,
+    ) -> Outcome<Vec<u8>> {
+        let (object, class, method) = (c_string(object)?, c_string(class)?, c_string(method)?);
+        let mut output = vec![0u8; limit];
+        // SAFETY: the context is alive, the names are C strings, both buffers as long as is said.
+        let length = check(unsafe {
+            rados_exec(
+                self.io,
+                object.as_ptr(),
+                class.as_ptr(),
+                method.as_ptr(),
+                input.as_ptr().cast(),
+                input.len(),
+                output.as_mut_ptr().cast(),
+                limit,
+            )
+        })?;
+        output.truncate(usize::try_from(length).unwrap_or(0));
+        Ok(output)
+    }
+
     /// Removes an object; success where it is gone.
     pub(super) fn remove(&self, object: &str) -> Outcome<()> {
         let object = c_string(object)?;

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use super::FaultPlan;
 use crate::ceph::{
     self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo,
-    ImageLayout, ImageSnapshot, Images, Interval, Liveness, LockOwner, Manager, Messages, Monitor,
-    Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Snapshots, SubvolumeInfo,
-    SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes, Swap, TrashedImage, Watch,
-    Watcher,
+    ImageLayout, ImageSnapshot, Images, Interval, Lease, Leases, Liveness, LockOwner, Manager,
+    Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Snapshots,
+    SubvolumeInfo, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes, Swap,
+    TrashedImage, Watch, Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -164,6 +164,24 @@ through_plan!(Messages for FaultyCluster as "cluster", ceph {
     fn notify(&self, at: &Location, object: &str, message: &[u8], wait: Duration) -> Notified;
     fn watch(&self, at: &Location, object: &str, hear: Hear) -> Box<dyn Watch>;
 });
+
+impl Leases for FaultyCluster {
+    fn lease_renew(
+        &self,
+        at: &Location,
+        object: &str,
+        member: &str,
+        keep: Duration,
+    ) -> ceph::Result<Lease> {
+        let renew = || self.inner.lease_renew(at, object, member, keep);
+        let lease = self.plan.around("cluster.lease_renew", renew)?;
+        Ok(Lease { now: self.plan.shifted(lease.now), ..lease })
+    }
+
+    fn lease_end(&self, at: &Location, object: &str, member: &str) -> ceph::Result<()> {
+        self.plan.around("cluster.lease_end", || self.inner.lease_end(at, object, member))
+    }
+}
 
 through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn status(&self) -> ClusterStatus;

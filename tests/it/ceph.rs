@@ -6,6 +6,7 @@ mod cost;
 mod holder;
 mod images;
 mod lab;
+mod leases;
 mod liveness;
 mod messages;
 mod monitor;

@@ -23,6 +23,7 @@ mod folders;
 mod freeze;
 mod host;
 mod kernel;
+mod leases;
 mod messages;
 mod old_files;
 mod snapshots;

@@ -47,6 +47,7 @@ fn in_c(rust: &str) -> String {
         "usize" => "size_t",
         "isize" => "ssize_t",
         "timespec" => "struct timespec",
+        "timeval" => "struct timeval",
         same => same,
     }
     .to_owned()

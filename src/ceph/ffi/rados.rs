@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_uchar, c_void};
 
-use libc::time_t;
+use libc::{time_t, timeval};
 
 use super::{c_constants, c_functions};
 
@@ -14,6 +14,7 @@ pub(in crate::ceph) use ::ceph::rados::{
 c_constants! {
     LIBRADOS_CMPXATTR_OP_EQ: u8 = 1;
     LIBRADOS_CREATE_IDEMPOTENT: c_int = 0;
+    LIBRADOS_LOCK_FLAG_MAY_RENEW: u8 = 1;
 }
 
 c_functions! {
@@ -80,6 +81,17 @@ c_functions! {
     fn rados_notify_ack(
         io: rados_ioctx_t, object: *const c_char, notify: u64, cookie: u64,
         reply: *const c_char, length: c_int,
+    ) -> c_int;
+    fn rados_lock_shared(
+        io: rados_ioctx_t, object: *const c_char, lock: *const c_char, cookie: *const c_char,
+        tag: *const c_char, description: *const c_char, duration: *mut timeval, flags: u8,
+    ) -> c_int;
+    fn rados_unlock(
+        io: rados_ioctx_t, object: *const c_char, lock: *const c_char, cookie: *const c_char,
+    ) -> c_int;
+    fn rados_exec(
+        io: rados_ioctx_t, object: *const c_char, class: *const c_char, method: *const c_char,
+        input: *const c_char, length: usize, output: *mut c_char, output_length: usize,
     ) -> c_int;
     fn rados_list_lockers(
         io: rados_ioctx_t, object: *const c_char, lock: *const c_char, exclusive: *mut c_int,

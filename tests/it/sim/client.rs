@@ -66,7 +66,7 @@ impl SimClient {
     }
 
     /// The same, for a write to `at`.
-    fn reach_to_write(
+    pub(super) fn reach_to_write(
         &self,
         call: &'static str,
         at: &Location,

@@ -30,6 +30,8 @@ pub(super) struct ClusterState {
     pub(super) reachable: bool,
     pub(super) pools: BTreeMap<String, SimPool>,
     pub(super) objects: HashMap<(Location, String), SimObject>,
+    /// Shares in leases on objects: until when, by member.
+    pub(super) leases: HashMap<(Location, String), BTreeMap<String, Timestamp>>,
     pub(super) images: BTreeMap<String, SimImage>,
     /// What lies in the folders of CephFS.
     pub(super) folders: BTreeMap<PathSpec, BTreeSet<Record>>,
@@ -113,6 +115,7 @@ impl SimCluster {
             reachable: true,
             pools: pools.into_iter().map(|(name, pool)| (name.to_owned(), pool)).collect(),
             objects: HashMap::new(),
+            leases: HashMap::new(),
             images: BTreeMap::new(),
             folders: BTreeMap::new(),
             cephfs: CephFs::default(),
@@ -150,6 +153,16 @@ impl SimCluster {
             image.watches.retain(|watch| watch.until.is_none_or(|until| until > now));
         }
         state.blocklist.retain(|entry| entry.until > now);
+    }
+
+    /// The time, by the cluster's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.state().now
+    }
+
+    /// The cluster's clock is set, as by somebody who sees that it is wrong.
+    pub(crate) fn set_clock(&self, now: Timestamp) {
+        self.state().now = now;
     }
 
     /// What happened that must never happen.
