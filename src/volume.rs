@@ -18,11 +18,12 @@ pub use client::{ClientAccess, Messenger, MonitorAddress, Secret};
 pub use name::{MountId, NameError, VolumeName};
 pub use options::{
     OptionError, OptionRules, Options, SnapshotOptions, VolumeOptions, help as options_help,
+    is_scheduled,
 };
 pub use path::FolderPath;
 pub use record::{
     Claim, Description, RECORD_VERSION, Record, RecordState, SnapshotBrief, SnapshotState, Taking,
-    Work,
+    Trouble, Work,
 };
 pub use retention::{Retention, RetentionError};
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Timetable};

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use super::{ByteSize, SizeError, VolumeKind};
 use table::{OPTIONS, OptionDef, find};
 
-pub use snapshots::SnapshotOptions;
+pub use snapshots::{SnapshotOptions, is_scheduled};
 pub use typed::VolumeOptions;
 
 /// Options by their names.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ByteSize, Consistency, OptionError, Options, Place, SharedBy, SnapshotName, SnapshotOptions,
-    VolumeKind, VolumeName, VolumeOptions,
+    VolumeKind, VolumeName, VolumeOptions, is_scheduled,
 };
 
 /// The version of record that this daemon writes.
@@ -95,6 +95,18 @@ pub struct SnapshotBrief {
     pub protected: bool,
 }
 
+/// Why what was due was not made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trouble {
+    /// Since when.
+    pub since: Timestamp,
+    /// The host that tried last, for people.
+    pub host: String,
+    /// The error.
+    pub error: String,
+}
+
 /// What the catalog knows of a volume's snapshots, besides the snapshots themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -105,9 +117,15 @@ pub struct SnapshotState {
     /// The due time of the schedule that was served last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served: Option<Timestamp>,
+    /// When the schedule came into force, by the cluster's clock: nothing was due before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The schedule rests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Why the schedule's last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// How many there were when one was last made, changed or removed.
     #[serde(default)]
     pub count: usize,
@@ -209,6 +227,12 @@ impl Record {
         SnapshotOptions::from_canonical(&self.options)
     }
 
+    /// Does a schedule make snapshots of it?
+    #[must_use]
+    pub fn is_scheduled(&self) -> bool {
+        is_scheduled(&self.options)
+    }
+
     /// Was it written by a newer daemon? It is then never rewritten.
     #[must_use]
     pub fn is_newer(&self) -> bool {
@@ -245,7 +269,11 @@ impl Record {
             claim: None,
             sharers: Vec::new(),
             used: None,
-            snapshots: SnapshotState { paused: self.snapshots.paused, ..SnapshotState::default() },
+            snapshots: SnapshotState {
+                since: self.snapshots.since,
+                paused: self.snapshots.paused,
+                ..SnapshotState::default()
+            },
             ..self.clone()
         };
         Description { name: name.clone(), forgotten: false, record }

@@ -6,13 +6,23 @@
 use jiff::tz::TimeZone;
 
 use super::super::{CatchUp, Consistency, Retention, Schedule, Timetable, duration, time_zone};
-use super::{OptionError, Options};
+use super::{OptionError, OptionRules, Options};
 
 /// What stands where a default is not wanted: no schedule.
 pub(super) const NO_SCHEDULE: &str = "none";
 
 /// What stands where a default is not wanted: nothing is given up.
 pub(super) const KEEP_ALL: &str = "all";
+
+/// What can be said of a volume's schedule after it was created.
+const OF_SNAPSHOTS: [&str; 6] = [
+    "snapshot-schedule",
+    "snapshot-keep",
+    "snapshot-timezone",
+    "snapshot-catch-up",
+    "snapshot-jitter",
+    "snapshot-consistency",
+];
 
 /// Options that mean nothing where there is no schedule.
 const OF_SCHEDULE: [&str; 4] =
@@ -60,6 +70,26 @@ impl SnapshotOptions {
     }
 }
 
+impl OptionRules {
+    /// The options of a volume after those of its schedule are changed as given: what is not given
+    /// stays as it is, and `snapshot-schedule=none` ends the schedule with all that belongs to it.
+    ///
+    /// # Errors
+    /// As [`OptionRules::for_new_volume`], and for options that are not of a schedule.
+    pub fn rescheduled(&self, options: &Options, given: &Options) -> Result<Options, OptionError> {
+        let given = self.canonical(given)?;
+        if let Some(name) = given.keys().find(|name| !OF_SNAPSHOTS.contains(&name.as_str())) {
+            return Err(OptionError::Conflict(format!("{name} is no option of a schedule")));
+        }
+        let mut changed = options.clone();
+        changed.extend(given.clone());
+        check_given(&changed)?;
+        settle(&mut changed, &given)?;
+        SnapshotOptions::from_canonical(&changed)?;
+        Ok(changed)
+    }
+}
+
 fn read<T>(
     options: &Options,
     name: &'static str,
@@ -70,7 +100,9 @@ fn read<T>(
     of(value).map(Some).map_err(refused)
 }
 
-fn is_scheduled(options: &Options) -> bool {
+/// Do the options of a volume say when snapshots are due?
+#[must_use]
+pub fn is_scheduled(options: &Options) -> bool {
     options.get("snapshot-schedule").is_some_and(|value| value != NO_SCHEDULE)
 }
 
