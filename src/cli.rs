@@ -9,6 +9,7 @@ mod doctor;
 mod generate;
 mod outcome;
 mod plugin;
+mod schedules;
 mod serve;
 mod settings;
 mod snapshots;
@@ -88,6 +89,9 @@ enum Command {
     /// Take snapshots of volumes, and look after them
     #[command(subcommand)]
     Snapshot(snapshots::Snapshot),
+    /// Make snapshots of volumes by themselves, and look after their schedules
+    #[command(subcommand)]
+    Schedule(schedules::Schedule),
     /// Look after the catalog of volumes
     #[command(subcommand)]
     Catalog(changes::Catalog),
@@ -147,6 +151,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Protect(volume) => volume.protect(true, &tool()?),
         Command::Unprotect(volume) => volume.protect(false, &tool()?),
         Command::Snapshot(snapshot) => snapshot.run(&tool()?),
+        Command::Schedule(schedule) => schedule.run(&tool()?),
         Command::Catalog(catalog) => catalog.run(&tool()?),
         Command::Doctor(_) => doctor::run(of_command, &tool()?),
         Command::Serve(_) => serve::run(of_command),

@@ -43,8 +43,8 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, Service, SnapshotOrder, SnapshotView, Trashed, VolumeError,
-    VolumeView, Who,
+    Released, Resized, Result, ScheduleView, Service, SnapshotOrder, SnapshotView, Trashed,
+    VolumeError, VolumeView, Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -126,6 +126,24 @@ pub trait Verbs: Debug + Send + Sync + 'static {
         to: Option<&SnapshotName>,
         by: &Deadline,
     ) -> Result<Changed>;
+    /// See [`Service::schedules`].
+    fn schedules(&self, by: &Deadline) -> Result<Vec<ScheduleView>>;
+    /// See [`Service::set_schedule`].
+    fn set_schedule(
+        &self,
+        name: &VolumeName,
+        options: &Options,
+        by: &Deadline,
+    ) -> Result<ScheduleView>;
+    /// See [`Service::pause_schedule`].
+    fn pause_schedule(
+        &self,
+        name: &VolumeName,
+        paused: bool,
+        by: &Deadline,
+    ) -> Result<ScheduleView>;
+    /// See [`Service::run_schedule`].
+    fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -250,6 +268,32 @@ impl Verbs for Service {
         by: &Deadline,
     ) -> Result<Changed> {
         self.changed_since(name, from, to, by)
+    }
+
+    fn schedules(&self, by: &Deadline) -> Result<Vec<ScheduleView>> {
+        self.schedules(by)
+    }
+
+    fn set_schedule(
+        &self,
+        name: &VolumeName,
+        options: &Options,
+        by: &Deadline,
+    ) -> Result<ScheduleView> {
+        self.set_schedule(name, options, by)
+    }
+
+    fn pause_schedule(
+        &self,
+        name: &VolumeName,
+        paused: bool,
+        by: &Deadline,
+    ) -> Result<ScheduleView> {
+        self.pause_schedule(name, paused, by)
+    }
+
+    fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView> {
+        self.run_schedule(name, by)
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

@@ -31,6 +31,7 @@ mod provision;
 mod reconcile;
 mod references;
 mod release;
+mod schedule;
 mod share;
 mod snapshots;
 mod still;
@@ -38,6 +39,7 @@ mod take;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
+pub use schedule::ScheduleView;
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use view::{
     Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
@@ -61,6 +63,7 @@ use crate::volume::{
 use known::Known;
 use locks::{NameGuard, NameLocks};
 use references::References;
+use schedule::Schedules;
 use still::Sessions;
 
 /// A result of a verb.
@@ -95,6 +98,10 @@ pub struct ServiceSettings {
     /// How long a mount ID may stand without a kernel user before it is dropped. Longer than the
     /// engine's 120 s for one Mount: a container's second volume may take all of it.
     pub reference_grace: Duration,
+    /// How often the cluster is asked what time it is; the host's own clock is believed for nothing
+    /// that has to do with schedules. Far less than the 30 s after which a daemon that does not ask
+    /// any more is taken for gone.
+    pub clock_refresh: Duration,
     /// Hooks around snapshots: the folders `pre-snapshot` and `post-snapshot` in it.
     pub hooks_folder: PathBuf,
     /// How long one hook may take.
@@ -122,6 +129,7 @@ pub struct Service {
     locks: NameLocks,
     /// Volumes of which a snapshot is being made by this daemon.
     takes: NameLocks,
+    schedules: Schedules,
     sessions: Sessions,
     /// What an earlier daemon left standing still was let go.
     thawed: AtomicBool,
@@ -192,6 +200,7 @@ impl Service {
             references,
             locks: NameLocks::default(),
             takes: NameLocks::default(),
+            schedules: Schedules::default(),
             sessions: Sessions::default(),
             thawed: AtomicBool::new(false),
             observed: Mutex::default(),
@@ -202,6 +211,7 @@ impl Service {
     /// Ends the service: other daemons are heard no more, and what is only in memory is written.
     /// Volumes stay mounted.
     pub fn close(&self) {
+        self.end_schedules();
         let ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.known.is_away() {
             // To tell an absent cluster could take long; the watch ends by itself.

@@ -43,6 +43,12 @@ const LAST_RECONCILE: Duration = Duration::from_millis(500);
 /// notice within seconds.
 const HOLD_CHECK: Duration = Duration::from_secs(3);
 
+/// How often the cluster is asked what time it is.
+const CLOCK: Duration = Duration::from_secs(10);
+
+/// How often it is looked what is due by the volumes' schedules.
+const SCHEDULES: Duration = Duration::from_millis(500);
+
 pub(super) fn run(matches: &ArgMatches) -> Result<Outcome, Failure> {
     let settings = settings::load(matches)?;
     logging::start(&settings.log);
@@ -130,6 +136,7 @@ fn service_settings(settings: &Settings) -> ServiceSettings {
         busy_wait: settings.times.busy_wait,
         fence_after: settings.times.fence_after,
         reference_grace: settings.times.reference_grace,
+        clock_refresh: CLOCK,
         hooks_folder: settings.snapshots.hooks_folder.clone(),
         hook_limit: settings.snapshots.hook_limit,
         freeze_limit: settings.snapshots.freeze_limit,
@@ -158,8 +165,12 @@ fn look_after(stop: &Stop, service: &Arc<Service>, settings: &Settings) -> mpsc:
         service.listen();
         service.check_holds(deadline);
     };
+    let serve_schedules =
+        |service: &Arc<Service>, deadline: &Deadline| drop(service.serve_schedules(deadline));
     let interval = settings.times.reconcile_interval;
     repeat("reconciler", stop, service, (interval, limit), &ended, reconcile);
+    let snapshot_limit = Limits::default().snapshot;
+    repeat("scheduler", stop, service, (SCHEDULES, snapshot_limit), &ended, serve_schedules);
     repeat("check of holds", stop, service, (HOLD_CHECK, limit), &ended, check_holds);
     hear
 }

@@ -42,9 +42,9 @@ pub(super) struct Create {
     #[arg(long, value_name = "VOLUME,…", value_delimiter = ',')]
     group: Vec<VolumeName>,
     /// What it is to promise: application (hooks, and the file system stands still), filesystem (it
-    /// stands still) or crash (what the disk holds)
-    #[arg(long, value_name = "WHAT", default_value = "application")]
-    consistency: Consistency,
+    /// stands still) or crash (what the disk holds) [default: the volume's, else application]
+    #[arg(long, value_name = "WHAT")]
+    consistency: Option<Consistency>,
     /// Something to remember of it; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,

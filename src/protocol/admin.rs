@@ -17,6 +17,10 @@
 //! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/protect ProtectRequest → Nothing
 //! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/diff[?to=SNAPSHOT] → Changed
 //! POST   /ceph/v1/snapshots               SnapshotRequest → SnapshotsAnswer
+//! GET    /ceph/v1/schedules                             → SchedulesAnswer
+//! POST   /ceph/v1/volumes/NAME/schedule   ScheduleRequest → ScheduleView
+//! POST   /ceph/v1/volumes/NAME/schedule/pause PauseRequest → ScheduleView
+//! POST   /ceph/v1/volumes/NAME/schedule/run             → SnapshotView
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
@@ -31,6 +35,7 @@
 //! tell "there is none" from "nobody knows" by more than the text.
 
 pub(super) mod handler;
+mod schedules;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -38,7 +43,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Created, Drained, ErrorKind, Finding, SnapshotView, Trashed, VolumeView};
+use crate::service::{
+    Created, Drained, ErrorKind, Finding, ScheduleView, SnapshotView, Trashed, VolumeView,
+};
 use crate::volume::{ByteSize, Consistency, Options, SnapshotName, VolumeName};
 
 /// What every path of the admin API starts with.
@@ -160,9 +167,9 @@ pub struct SnapshotRequest {
     /// The snapshots' name; `None`: the time.
     #[serde(default)]
     pub name: Option<SnapshotName>,
-    /// What they are to promise.
+    /// What they are to promise; `None`: what the volumes' options say.
     #[serde(default)]
-    pub consistency: Consistency,
+    pub consistency: Option<Consistency>,
     /// What is to be remembered of them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -174,6 +181,30 @@ pub struct SnapshotRequest {
 pub struct SnapshotsAnswer {
     /// The snapshots.
     pub snapshots: Vec<SnapshotView>,
+}
+
+/// The volumes that have a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SchedulesAnswer {
+    /// Their schedules.
+    pub schedules: Vec<ScheduleView>,
+}
+
+/// Asks for a schedule, or for a change of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ScheduleRequest {
+    /// Options of the volume, `snapshot-schedule` and the like; what is missing stays as it is.
+    pub options: Options,
+}
+
+/// Asks for a schedule to rest, or to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PauseRequest {
+    /// It is to rest.
+    pub paused: bool,
 }
 
 /// What can be brought back.

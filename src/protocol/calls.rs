@@ -13,7 +13,7 @@ use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
-    SnapshotOrder, SnapshotView, VolumeError,
+    ScheduleView, SnapshotOrder, SnapshotView, VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -242,6 +242,40 @@ impl Jobs {
     ) -> Result<Changed> {
         let call = self.call("compare snapshots of", name.as_str(), self.limits.snapshot);
         self.run(call, move |verbs, by| verbs.changed_since(&name, &from, to.as_ref(), by)).await
+    }
+
+    /// The tool's change of a schedule.
+    pub(super) async fn set_schedule(
+        &self,
+        name: VolumeName,
+        options: Options,
+    ) -> Result<ScheduleView> {
+        let call = self.call("schedule snapshots of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let set = verbs.set_schedule(&name, &options, by);
+            set.inspect(|set| tracing::info!(schedule = set.schedule, "schedule set"))
+        })
+        .await
+    }
+
+    /// The tool's pause of a schedule, or the end of it.
+    pub(super) async fn pause_schedule(
+        &self,
+        name: VolumeName,
+        paused: bool,
+    ) -> Result<ScheduleView> {
+        let call = self.call("pause the schedule of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| {
+            let done = verbs.pause_schedule(&name, paused, by);
+            done.inspect(|_| tracing::info!(paused, "schedule paused or resumed"))
+        })
+        .await
+    }
+
+    /// The tool's run of a schedule: a long call, as a snapshot is.
+    pub(super) async fn run_schedule(&self, name: VolumeName) -> Result<SnapshotView> {
+        let call = self.call("run the schedule of", name.as_str(), self.limits.snapshot);
+        self.run(call, move |verbs, by| verbs.run_schedule(&name, by)).await
     }
 
     /// The tool's release.

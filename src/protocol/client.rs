@@ -18,13 +18,14 @@ use tokio::net::UnixStream;
 
 use super::admin::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, SnapshotRequest,
-    SnapshotsAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
+    PREFIX, PauseRequest, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, ScheduleRequest,
+    SchedulesAnswer, SnapshotRequest, SnapshotsAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer,
+    UndeleteRequest, Version, Volumes,
 };
 use super::path;
 use crate::service::{
-    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, SnapshotView,
-    Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, ScheduleView,
+    SnapshotView, Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -239,6 +240,29 @@ impl AdminClient {
         let query = to.map(|to| format!("?to={}", path::encode(to))).unwrap_or_default();
         let path = of_snapshot(name, from, &format!("/diff{query}"));
         self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
+    /// The volumes that have a schedule.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>> {
+        let answer = self.get("schedules").await;
+        answer.map(|SchedulesAnswer { schedules }| schedules)
+    }
+
+    /// Sets, changes or ends the schedule of a volume.
+    pub async fn set_schedule(&self, name: &str, options: &Options) -> Result<ScheduleView> {
+        let request = ScheduleRequest { options: options.clone() };
+        self.post(&of_volume(name, "/schedule"), &request).await
+    }
+
+    /// Lets a schedule rest, or go on.
+    pub async fn pause_schedule(&self, name: &str, paused: bool) -> Result<ScheduleView> {
+        self.post(&of_volume(name, "/schedule/pause"), &PauseRequest { paused }).await
+    }
+
+    /// Makes a snapshot now as the schedule would.
+    pub async fn run_schedule(&self, name: &str) -> Result<SnapshotView> {
+        let path = of_volume(name, "/schedule/run");
+        self.call(Method::POST, &path, Bytes::from_static(b"{}"), LONG_LIMIT).await
     }
 
     /// Makes a volume of an image that is there.

@@ -51,6 +51,7 @@ impl Service {
         record.size = plan.size;
         record.id = None;
         record.options.extend(options);
+        record.snapshots = self.new_snapshot_state(verb, &record.options).map_err(fail)?;
         if !record.is_shared() {
             self.refuse_second_volume(verb, &plan.location).map_err(fail)?;
         }

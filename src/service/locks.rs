@@ -42,6 +42,11 @@ impl NameLocks {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(name.clone()).then(|| NameGuard { locks: self, name: name.clone() })
     }
+
+    /// Is anybody at work on any name?
+    pub(super) fn is_any(&self) -> bool {
+        !self.held.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
 }
 
 impl Drop for NameGuard<'_> {

@@ -16,7 +16,7 @@ use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
     FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotState,
-    VolumeKind, VolumeName, VolumeOptions, Work,
+    VolumeKind, VolumeName, VolumeOptions, Work, is_scheduled,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -115,6 +115,7 @@ impl Service {
         options: Options,
     ) -> std::result::Result<(), Insert> {
         let kind = plan.location.kind();
+        let snapshots = self.new_snapshot_state(verb, &options).map_err(Insert::Failed)?;
         let record = Record {
             version: RECORD_VERSION,
             kind,
@@ -131,7 +132,7 @@ impl Service {
             used: None,
             claim: None,
             sharers: Vec::new(),
-            snapshots: SnapshotState::default(),
+            snapshots,
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -142,6 +143,16 @@ impl Service {
             }
             Insert::Failed(error)
         })
+    }
+
+    /// What a new volume's record says of its snapshots: its schedule begins now.
+    pub(super) fn new_snapshot_state(
+        &self,
+        verb: Verb<'_>,
+        options: &Options,
+    ) -> Result<SnapshotState> {
+        let since = is_scheduled(options).then(|| self.cluster_time(verb)).transpose()?;
+        Ok(SnapshotState { since, ..SnapshotState::default() })
     }
 
     /// Writes the first record of a name.
@@ -454,17 +465,7 @@ impl Service {
 
 /// What no daemon acts on yet is not taken as if one did.
 fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 9] = [
-        "from",
-        "flatten",
-        "keep-files",
-        "snapshot-schedule",
-        "snapshot-keep",
-        "snapshot-timezone",
-        "snapshot-catch-up",
-        "snapshot-jitter",
-        "snapshot-consistency",
-    ];
+    const UNSERVED: [&str; 3] = ["from", "flatten", "keep-files"];
     match UNSERVED.iter().find(|name| given.contains_key(**name)) {
         None => Ok(()),
         Some(name) => {

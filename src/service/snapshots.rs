@@ -16,8 +16,9 @@ use crate::volume::{ByteSize, Consistency, Maker, Record, SnapshotName, Snapshot
 pub struct SnapshotOrder {
     /// Its name.
     pub name: SnapshotName,
-    /// What it is to promise.
-    pub consistency: Consistency,
+    /// What it is to promise; `None`: what the volume's options say, and of several volumes that
+    /// do not agree the most that one of them asks for.
+    pub consistency: Option<Consistency>,
     /// What its maker wants to remember.
     pub labels: BTreeMap<String, String>,
     /// Who has it made.
@@ -27,6 +28,11 @@ pub struct SnapshotOrder {
 }
 
 impl SnapshotOrder {
+    /// What it is to promise, once that is settled.
+    pub(super) fn consistency(&self) -> Consistency {
+        self.consistency.unwrap_or_default()
+    }
+
     /// The due time that is served by it.
     pub(super) fn served(&self) -> Option<Timestamp> {
         match self.by {
@@ -140,7 +146,7 @@ impl Service {
         }
         self.refuse_children(verb, &record, snapshot)?;
         self.remove_stored(verb, &record, snapshot)?;
-        self.note_snapshots(verb, &record, |_| {})
+        self.note_snapshots(verb, &self.stored_snapshots(verb, &record)?, |_| {})
     }
 
     /// Protects a snapshot from being removed, or lifts that.
@@ -163,7 +169,7 @@ impl Service {
         note.protected = protected;
         let noted = self.backend.note_snapshot(&record.location, snapshot, &note.text());
         noted.map_err(|error| self.failed(verb, error))?;
-        self.note_snapshots(verb, &record, |_| {})
+        self.note_snapshots(verb, &self.stored_snapshots(verb, &record)?, |_| {})
     }
 
     /// How much changed since a snapshot, up to another or until now.
@@ -197,7 +203,7 @@ impl Service {
                 .advise(format!("docker ceph snapshot ls {} lists them", verb.name))
         })?;
         if record.snapshots.taking.as_ref().is_some_and(|taking| taking.snapshot == *snapshot) {
-            self.settle_taking(verb, &record)?;
+            self.settle_alone(verb, &record)?;
         }
         Ok((record, stored.note.as_deref().and_then(SnapshotNote::read)))
     }

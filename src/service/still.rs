@@ -36,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long writing out may take before a freeze, and what a caller waits for a step at most.
 pub(super) const STEP: Duration = Duration::from_secs(15);
 
+/// How long hooks are waited for before the answer is that they run: a moment, as other messages to
+/// this daemon wait meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What is asked of the host that has a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -108,6 +112,20 @@ struct Progress {
     ended: bool,
 }
 
+/// Says at the end of a session's thread that it is over, also where it ends by a panic.
+struct Ending<'a>(&'a Session);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.set(|progress| {
+            if !progress.stage.is_over() {
+                progress.stage = Stage::Failed("this daemon failed at it; see its log".to_owned());
+            }
+            progress.ended = true;
+        });
+    }
+}
+
 /// The volumes that are held still here, or were a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<VolumeName, Arc<Session>>>);
@@ -145,7 +163,9 @@ impl Service {
             return self.begin_session(order);
         }
         let session = self.session(&order.volume).filter(|of| of.token == order.token)?;
-        if step != Step::Look {
+        if step == Step::Look {
+            session.wait_until(LOOK, |progress| progress.stage != Stage::Preparing);
+        } else {
             session.set(|progress| progress.wanted = step);
             let arrived = |progress: &Progress| {
                 progress.stage.is_over() || (step == Step::Freeze && progress.stage == Stage::Still)
@@ -191,6 +211,7 @@ impl Service {
 
     /// The thread of a session, from the first hook to the last.
     fn attend(&self, order: &Order, reference: &Reference, session: &Session) {
+        let _ending = Ending(session);
         let stage = match self.prepare_and_hold(order, reference, session) {
             Ok(stood) => Stage::Done {
                 stood_still_ms: u64::try_from(stood.time.as_millis()).unwrap_or(u64::MAX),
@@ -202,7 +223,6 @@ impl Service {
         if order.consistency == Consistency::Application {
             self.run_post_hooks(order, reference);
         }
-        session.set(|progress| progress.ended = true);
     }
 
     fn prepare_and_hold(

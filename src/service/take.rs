@@ -8,7 +8,10 @@
 //!
 //! * A snapshot is whole where its note names its ID. One whose note does not was cut off, and is
 //!   removed by whoever meets the record's `taking` when nobody can be at it any more.
-//! * One snapshot of a volume is made at a time, by the compare-and-set of the record.
+//! * One snapshot of a volume is made at a time, by the compare-and-set of the record. Who makes one
+//!   holds a share in the daemons' lease meanwhile; one that does not any more is gone, and what it
+//!   began is taken over. Should it come back, it finds its `taking` gone from the record, and
+//!   touches nothing any more.
 //! * Where nobody has the volume mounted, nobody has to stand still; where that changes before the
 //!   snapshot is whole, it is made again.
 
@@ -18,7 +21,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::locks::NameGuard;
-use super::provision::LEASE;
 use super::still::{Order, STEP, Stage, Step};
 use super::{ErrorKind, Result, Service, SnapshotOrder, SnapshotView, Verb, VolumeError};
 use crate::backend::{Snapshotting, StoredSnapshot};
@@ -27,9 +29,6 @@ use crate::volume::{
     Claim, Consistency, Record, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState, Taking,
     VolumeName,
 };
-
-/// How often hooks are asked after.
-const POLL: Duration = Duration::from_millis(200);
 
 /// How often a snapshot is begun anew because the volume was mounted or unmounted meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -41,6 +40,8 @@ const NAMED: usize = 20;
 struct Part<'a> {
     name: &'a VolumeName,
     record: Record,
+    /// What the record says of it, for as long as it is this daemon's to make.
+    taking: Taking,
     /// No other snapshot of it is made by this daemon meanwhile.
     _alone: NameGuard<'a>,
 }
@@ -92,6 +93,7 @@ impl Service {
                 }
             }
         }
+        let order = &SnapshotOrder { consistency: Some(promised(order, &parts)), ..order.clone() };
         let mut taken = Err(Missed::Moved);
         for _ in 0..ATTEMPTS {
             taken = self.attempt(&mut parts, order, deadline);
@@ -120,6 +122,8 @@ impl Service {
         self.await_cluster(verb)?;
         let record = self.ready(verb)?;
         self.settle_taking(verb, &record)?;
+        // The share in the lease stands from here on.
+        self.cluster_time(verb)?;
         if record.is_read_only() {
             return Err(
                 verb.error(ErrorKind::InvalidArgument, "it is read-only, and never changes")
@@ -138,17 +142,9 @@ impl Service {
             free.then_some(record)
         })?;
         if record.snapshots.taking.as_ref() == Some(&taking) {
-            Ok(Part { name: verb.name, record, _alone: alone })
+            Ok(Part { name: verb.name, record, taking, _alone: alone })
         } else {
             Err(busy())
-        }
-    }
-
-    /// The same for whoever comes by; nothing where it is being made here.
-    pub(super) fn settle_alone(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
-        match self.takes.try_lock(verb.name) {
-            Some(_alone) => self.settle_taking(verb, record),
-            None => Ok(()),
         }
     }
 
@@ -156,22 +152,28 @@ impl Service {
     ///
     /// # Errors
     /// `InUse` where somebody is.
-    pub(super) fn settle_taking(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+    pub(super) fn settle_alone(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        let busy = || verb.error(ErrorKind::InUse, "a snapshot of it is being made here");
+        let _alone = self.takes.try_lock(verb.name).ok_or_else(busy)?;
+        self.settle_taking(verb, record)
+    }
+
+    /// The same for whoever makes sure that this daemon makes no snapshot of it.
+    fn settle_taking(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
         let Some(taking) = &record.snapshots.taking else { return Ok(()) };
-        let ours = self.work();
-        let age = ours.since.duration_since(taking.work.since);
-        if taking.work.by != ours.by && age < LEASE {
+        if taking.work.by != self.work().by && self.is_there(verb, &taking.work.by)? {
             let Taking { snapshot, work } = taking;
             let cause = format!("host {} makes its snapshot {snapshot}", work.host);
             return Err(verb.error(ErrorKind::InUse, cause).advise("try again in a moment"));
         }
-        let there = self.stored_snapshots(verb, record)?;
+        let mut there = self.stored_snapshots(verb, record)?;
         let cut_off = |of: &StoredSnapshot| of.name == taking.snapshot.as_str() && !is_whole(of);
         if there.iter().any(cut_off) {
             tracing::info!(volume = %verb.name, snapshot = %taking.snapshot, "was cut off: removed");
             self.remove_stored(verb, record, &taking.snapshot)?;
+            there.retain(|of| !cut_off(of));
         }
-        self.end_taking(verb, taking, None)
+        self.end_taking(verb, taking, None, &there)
     }
 
     /// One attempt at all of them.
@@ -196,7 +198,7 @@ impl Service {
 
     /// Who has to hold the volumes still.
     fn hosts_of(&self, parts: &[Part<'_>], order: &SnapshotOrder) -> Vec<Host> {
-        if order.consistency == Consistency::Crash {
+        if order.consistency() == Consistency::Crash {
             return Vec::new();
         }
         let token = format!("{}.{}", self.host.boot_id, Timestamp::now().as_nanosecond());
@@ -206,7 +208,7 @@ impl Service {
                 volume: part.name.clone(),
                 token: token.clone(),
                 snapshot: order.name.clone(),
-                consistency: order.consistency,
+                consistency: order.consistency(),
             };
             let host =
                 |(claim, shares)| Host { claim, order: order.clone(), shares, absent: false };
@@ -233,7 +235,8 @@ impl Service {
             if !waiting {
                 return Ok(());
             }
-            if !deadline.wait(POLL) {
+            // Each look has waited for a moment.
+            if deadline.is_over() {
                 let host = &hosts[0];
                 return Err(Missed::Failed(host.error("the hooks do not end in time")));
             }
@@ -255,7 +258,7 @@ impl Service {
             }
         }
         let absent = hosts.iter().any(|host| host.absent);
-        let consistency = if absent { Consistency::Crash } else { order.consistency };
+        let consistency = if absent { Consistency::Crash } else { order.consistency() };
         let note = self.note(order, consistency);
         let text = note.text();
         let make = |part: &Part<'_>| {
@@ -318,12 +321,17 @@ impl Service {
     ) -> std::result::Result<(), Missed> {
         let mut moved = false;
         for part in parts.iter_mut() {
-            let now = self.entry(Verb::new("snapshot", part.name, deadline))?.record;
+            let verb = Verb::new("snapshot", part.name, deadline);
+            let now = self.entry(verb)?.record;
+            if now.snapshots.taking.as_ref() != Some(&part.taking) {
+                let cause = "it took so long that another host has taken it for given up";
+                return Err(Missed::Failed(verb.error(ErrorKind::Unavailable, cause)));
+            }
             let who = |of: &Record| (of.claim.clone(), of.sharers.clone());
             moved |= who(&now) != who(&part.record);
             part.record = now;
         }
-        if moved && order.consistency != Consistency::Crash {
+        if moved && order.consistency() != Consistency::Crash {
             for part in parts.iter() {
                 let verb = Verb::new("snapshot", part.name, deadline);
                 self.remove_stored(verb, &part.record, &order.name)?;
@@ -352,44 +360,57 @@ impl Service {
         deadline: &Deadline,
     ) -> Result<SnapshotView> {
         let verb = Verb::new("snapshot", part.name, deadline);
-        let there = self.stored_snapshots(verb, &part.record)?;
-        let stored = there.into_iter().find(|of| of.name == order.name.as_str());
-        let mut stored =
-            stored.ok_or_else(|| verb.error(ErrorKind::Internal, "it is gone already"))?;
+        let mut there = self.stored_snapshots(verb, &part.record)?;
+        let stored = there.iter_mut().find(|of| of.name == order.name.as_str());
+        let stored = stored.ok_or_else(|| verb.error(ErrorKind::Internal, "it is gone already"))?;
         let mut note = self.note(order, consistency);
         note.id = Some(stored.id.clone());
-        note.stood_still_ms = (order.consistency != Consistency::Crash).then_some(stood_still_ms);
+        note.stood_still_ms = (order.consistency() != Consistency::Crash).then_some(stood_still_ms);
         let text = note.text();
         let noted = self.backend.note_snapshot(&part.record.location, &order.name, &text);
         noted.map_err(|error| self.failed(verb, error))?;
         stored.note = Some(text);
-        if let Some(taking) = &part.record.snapshots.taking {
-            self.end_taking(verb, taking, order.served())?;
-        }
-        Ok(SnapshotView::of(&stored))
+        let view = SnapshotView::of(stored);
+        self.end_taking(verb, &part.taking, order.served(), &there)?;
+        Ok(view)
     }
 
     /// Removes what there is of snapshots that came to nothing.
     fn abandon(&self, parts: &[Part<'_>], order: &SnapshotOrder) {
         for part in parts {
             let late = Deadline::after(STEP);
-            let verb = Verb::new("snapshot", part.name, &late);
-            let undone = self.remove_stored(verb, &part.record, &order.name).and_then(|()| {
-                let taking = part.record.snapshots.taking.as_ref();
-                taking.map_or(Ok(()), |taking| self.end_taking(verb, taking, None))
-            });
-            if let Err(undo) = undone {
+            if let Err(undo) =
+                self.abandon_one(Verb::new("snapshot", part.name, &late), part, order)
+            {
                 tracing::warn!(volume = %part.name, %undo, "a snapshot is left to be removed later");
             }
         }
     }
 
-    /// Takes `taking` out of the record, and notes there what snapshots there are.
-    fn end_taking(&self, verb: Verb<'_>, taking: &Taking, served: Option<Timestamp>) -> Result<()> {
+    fn abandon_one(&self, verb: Verb<'_>, part: &Part<'_>, order: &SnapshotOrder) -> Result<()> {
         let record = self.entry(verb)?.record;
-        self.note_snapshots(verb, &record, |snapshots| {
+        if record.snapshots.taking.as_ref() != Some(&part.taking) {
+            // What has that name by now is another's.
+            return Ok(());
+        }
+        self.remove_stored(verb, &record, &order.name)?;
+        let there = self.stored_snapshots(verb, &record)?;
+        self.end_taking(verb, &part.taking, None, &there)
+    }
+
+    /// Takes `taking` out of the record, and notes there what snapshots there are.
+    fn end_taking(
+        &self,
+        verb: Verb<'_>,
+        taking: &Taking,
+        served: Option<Timestamp>,
+        there: &[StoredSnapshot],
+    ) -> Result<()> {
+        self.note_snapshots(verb, there, |snapshots| {
             snapshots.taking = snapshots.taking.take().filter(|other| other != taking);
-            snapshots.served = served.max(snapshots.served);
+            if served.is_some() {
+                (snapshots.served, snapshots.trouble) = (served, None);
+            }
         })
     }
 
@@ -397,11 +418,10 @@ impl Service {
     pub(super) fn note_snapshots(
         &self,
         verb: Verb<'_>,
-        record: &Record,
+        there: &[StoredSnapshot],
         change: impl Fn(&mut SnapshotState),
     ) -> Result<()> {
-        let there = self.stored_snapshots(verb, record)?;
-        let (count, newest) = (there.len(), briefs(&there));
+        let (count, newest) = (there.len(), briefs(there));
         self.change(verb, |record| {
             let mut record = record.clone();
             change(&mut record.snapshots);
@@ -451,6 +471,12 @@ impl Host {
         let cause = format!("host {}: {why}", self.claim.host);
         VolumeError::new("snapshot", &self.order.volume, ErrorKind::Unavailable, cause)
     }
+}
+
+/// What a snapshot of these volumes is to promise.
+fn promised(order: &SnapshotOrder, parts: &[Part<'_>]) -> Consistency {
+    let usual = |part: &Part<'_>| part.record.snapshot_options().ok().map(|of| of.consistency);
+    order.consistency.or_else(|| parts.iter().filter_map(usual).max()).unwrap_or_default()
 }
 
 /// The newest snapshots that are ours, the oldest first.

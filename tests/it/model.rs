@@ -16,6 +16,7 @@ mod faults;
 mod kind;
 mod meanwhile;
 mod reference;
+mod schedules;
 mod simulation;
 mod situations;
 mod stored;

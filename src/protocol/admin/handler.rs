@@ -5,12 +5,12 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::{Method, Request, header};
 
-use super::snapshots;
 use super::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
     PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
     UndeleteRequest, Version, Volumes,
 };
+use super::{schedules, snapshots};
 use crate::protocol::body::{self, Received, Unreadable};
 use crate::protocol::calls::{echo, parse_name};
 use crate::protocol::jobs::Jobs;
@@ -33,6 +33,7 @@ enum Route {
     Release(String),
     Who(String),
     Snapshots(snapshots::Route),
+    Schedules(schedules::Route),
     Adopt,
     Trash,
     Undelete,
@@ -64,6 +65,7 @@ pub(in crate::protocol) async fn handle(
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
         Route::Snapshots(route) => snapshots::handle(jobs, route, head.uri.query(), body).await,
+        Route::Schedules(route) => schedules::handle(jobs, route, body).await,
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
@@ -91,6 +93,9 @@ impl Route {
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
             (method, ["snapshots"] | ["volumes", _, "snapshots", ..]) => {
                 Self::Snapshots(snapshots::Route::parse(method, &segments)?)
+            }
+            (method, ["schedules"] | ["volumes", _, "schedule", ..]) => {
+                Self::Schedules(schedules::Route::parse(method, &segments)?)
             }
             ("POST", ["adopt"]) => Self::Adopt,
             ("GET", ["trash"]) => Self::Trash,

@@ -94,8 +94,7 @@ fn order(
         None => now.strftime("%Y%m%dT%H%M%S%.3fZ").to_string().parse().expect("a name"),
     };
     let group = (volumes.len() > 1).then(|| format!("{name}.{}", now.as_millisecond()));
-    let consistency = Default::default();
-    Ok(SnapshotOrder { name, consistency, labels, by: Maker::Hand, group })
+    Ok(SnapshotOrder { name, consistency: None, labels, by: Maker::Hand, group })
 }
 
 /// A volume and one of its snapshots.

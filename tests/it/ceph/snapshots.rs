@@ -1,5 +1,8 @@
 //! Snapshots of images and what is made of them, seen with the stock tool beside ours.
 
+mod many_schedules;
+mod schedules;
+
 use std::time::{Duration, Instant};
 
 use docker_volume_ceph::ceph::{

@@ -57,6 +57,11 @@ enum Attempt<T> {
 impl World {
     /// Two hosts and an empty cluster.
     pub(super) fn new(kind: impl Into<Kind>) -> Self {
+        Self::of_hosts(kind, &["alpha", "beta"])
+    }
+
+    /// The same with other hosts.
+    pub(super) fn of_hosts(kind: impl Into<Kind>, hosts: &[&str]) -> Self {
         let kind = kind.into();
         let cluster = SimCluster::new();
         if kind == Kind::Held {
@@ -70,7 +75,7 @@ impl World {
             let host = SimHost::boot(name, &cluster, &[kind.mapper()]);
             Node::start(host, folder.path().join(name), &cluster, kind)
         };
-        let nodes = vec![node("alpha"), node("beta")];
+        let nodes = hosts.iter().map(|name| node(name)).collect();
         let reference = Reference { shared: kind == Kind::Folder, ..Reference::default() };
         Self {
             cluster,
@@ -357,6 +362,20 @@ impl Node {
         self.service.reconcile(&Deadline::after(Duration::from_secs(2)));
     }
 
+    /// The daemon looks around, and serves what is due by its schedules. False where it has died of
+    /// it.
+    pub(super) fn look_at_schedules(&self) -> bool {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        let looked = self.ask(|service| {
+            service.reconcile(&deadline);
+            for serving in service.serve_schedules(&deadline) {
+                let served = serving.join();
+                assert!(served.is_ok() || self.plan.is_dead(), "serving a schedule panicked");
+            }
+        });
+        matches!(looked, Attempt::Answered(()))
+    }
+
     /// Asks the daemon, which may die of it.
     fn ask<T>(&self, question: impl FnOnce(&Service) -> T) -> Attempt<T> {
         let answer = catch_unwind(AssertUnwindSafe(|| question(&self.service)));
@@ -389,6 +408,7 @@ fn settings(folder: &Path, kind: Kind, grace: Duration) -> ServiceSettings {
         max_size: None,
         bare_size_unit: None,
         busy_wait: Duration::from_millis(10),
+        clock_refresh: Duration::ZERO,
         hooks_folder: folder.join("hooks.d"),
         hook_limit: Duration::from_secs(5),
         freeze_limit: Duration::from_secs(5),

@@ -8,12 +8,12 @@ use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
     Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
-    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, Trashed, Verdict,
-    VolumeError, VolumeView, Who,
+    Rebuilt, Released, Resized, Result, ScheduleView, SnapshotOrder, SnapshotView, Status, Trashed,
+    Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::volume::{
     ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
-    SnapshotName, SnapshotState, VolumeKind, VolumeName,
+    SnapshotName, SnapshotState, Trouble, VolumeKind, VolumeName,
 };
 use jiff::Timestamp;
 
@@ -134,6 +134,25 @@ pub fn view(name: &VolumeName) -> VolumeView {
         as_of: None,
     };
     VolumeView { name: name.clone(), mountpoint: mountpoint(name), created: moment(), status }
+}
+
+/// A schedule with everything that a view can have.
+fn a_schedule(volume: VolumeName) -> ScheduleView {
+    ScheduleView {
+        volume,
+        schedule: Some("@every 15m".into()),
+        timezone: "Europe/Berlin".into(),
+        keep: Some("latest=3,daily=7".into()),
+        consistency: Consistency::Filesystem,
+        paused: false,
+        served: Some(moment()),
+        next: Some(moment()),
+        trouble: Some(Trouble {
+            since: moment(),
+            host: "node-b".into(),
+            error: "snapshot data: it does not answer".into(),
+        }),
+    }
 }
 
 /// A snapshot with everything that a view can have.
@@ -290,7 +309,7 @@ impl Verbs for Fake {
         by: &Deadline,
     ) -> Result<Vec<SnapshotView>> {
         for name in volumes {
-            let rest = format!("{} {} {:?}", order.name, order.consistency, order.labels);
+            let rest = format!("{} {:?} {:?}", order.name, order.consistency, order.labels);
             self.act("snapshot", name, &rest, by)?;
         }
         Ok(volumes.iter().map(|_| snapshot()).collect())
@@ -324,6 +343,35 @@ impl Verbs for Fake {
         let rest = format!("{from} {}", to.map_or("", SnapshotName::as_str));
         let done = self.act("changed-since", name, &rest, by);
         done.map(|()| Changed { bytes: Some(ByteSize::mib(12)) })
+    }
+
+    fn schedules(&self, _: &Deadline) -> Result<Vec<ScheduleView>> {
+        self.begin("schedules".into());
+        Ok(vec![a_schedule("data".parse().expect("a name"))])
+    }
+
+    fn set_schedule(
+        &self,
+        name: &VolumeName,
+        options: &Options,
+        by: &Deadline,
+    ) -> Result<ScheduleView> {
+        self.act("set-schedule", name, &format!("{options:?}"), by)?;
+        Ok(a_schedule(name.clone()))
+    }
+
+    fn pause_schedule(
+        &self,
+        name: &VolumeName,
+        paused: bool,
+        by: &Deadline,
+    ) -> Result<ScheduleView> {
+        self.act("pause-schedule", name, &paused.to_string(), by)?;
+        Ok(ScheduleView { paused, ..a_schedule(name.clone()) })
+    }
+
+    fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView> {
+        self.act("run-schedule", name, "", by).map(|()| snapshot())
     }
 
     fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {

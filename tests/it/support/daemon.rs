@@ -54,7 +54,11 @@ impl Lab {
 
     /// The key of the daemons.
     pub(crate) fn keyring(&self) -> PathBuf {
-        self.0.join("cluster/ceph.client.docker.keyring")
+        self.keyring_of("docker")
+    }
+
+    fn keyring_of(&self, client: &str) -> PathBuf {
+        self.0.join(format!("cluster/ceph.client.{client}.keyring"))
     }
 
     /// What the stock `rbd` says of the home namespace, with the daemon's own key.
@@ -81,6 +85,8 @@ impl Lab {
 #[derive(Debug)]
 pub(crate) struct Daemon {
     lab: Lab,
+    /// A home of its own, where it is not the one of all; it has all rights there.
+    home: Option<String>,
     folder: Option<tempfile::TempDir>,
     environment: Vec<(String, String)>,
     child: Option<Child>,
@@ -113,7 +119,19 @@ impl Daemon {
         // Short, because a socket's path has 107 bytes at most, and in memory, as `/run` is.
         let folder = tempfile::Builder::new().prefix("docker-ceph-").tempdir_in("/dev/shm");
         let folder = Some(folder.expect("a folder for the daemon"));
-        Self { lab: lab.clone(), folder, environment: Vec::new(), child: None }
+        Self { lab: lab.clone(), home: None, folder, environment: Vec::new(), child: None }
+    }
+
+    /// A daemon whose home is a namespace that others have nothing to do with. It is there already.
+    pub(crate) fn at_home(lab: &Lab, namespace: &str) -> Self {
+        let mut daemon = Self::new(lab);
+        daemon.home = Some(namespace.to_owned());
+        daemon
+    }
+
+    /// The namespace of its home.
+    pub(crate) fn home(&self) -> &str {
+        self.home.as_deref().unwrap_or("docker")
     }
 
     /// A variable of its environment, from the next start on.
@@ -132,6 +150,17 @@ impl Daemon {
         self.folder().join("volumes")
     }
 
+    /// Has the operator's tool ask it, as JSON; what the tool prints, or what it says of the failure.
+    pub(crate) fn tool(&self, words: &[&str]) -> Result<Value, String> {
+        let mut tool = timed(120, env!("CARGO_BIN_EXE_docker-ceph"));
+        tool.arg("--json").arg("--socket").arg(self.socket()).args(words);
+        let output = run(&mut tool);
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(serde_json::from_slice(&output.stdout).expect("the tool prints JSON"))
+    }
+
     fn socket(&self) -> PathBuf {
         self.folder().join("ceph.sock")
     }
@@ -143,8 +172,9 @@ impl Daemon {
         let log = log.expect("a log file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_docker-ceph"));
         command.arg("serve").arg("--ceph-conf").arg(self.lab.conf());
-        command.arg("--keyring").arg(self.lab.keyring());
-        command.args(["--client-id", "docker", "--pool", "rbd", "--namespace", "docker"]);
+        let client = if self.home.is_some() { "admin" } else { "docker" };
+        command.arg("--keyring").arg(self.lab.keyring_of(client));
+        command.args(["--client-id", client, "--pool", "rbd", "--namespace", self.home()]);
         command.args(["--mapper", "fuse", "--reference-grace", "120s", "--log-level", "debug"]);
         command.arg("--socket").arg(self.socket());
         command.arg("--state-folder").arg(self.folder().join("run"));
