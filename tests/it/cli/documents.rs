@@ -2,7 +2,7 @@
 
 use super::Program;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "ls",
     "inspect",
     "who",
@@ -14,6 +14,8 @@ const COMMANDS: [&str; 17] = [
     "adopt",
     "protect",
     "unprotect",
+    "snapshot",
+    "schedule",
     "catalog",
     "doctor",
     "serve",

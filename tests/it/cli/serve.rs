@@ -100,9 +100,17 @@ fn a_killed_daemon_s_socket_is_replaced() {
 fn the_systemd_units_are_valid() {
     let program = Program::new();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/systemd");
-    let names = ["docker-volume-ceph.service", "docker-volume-ceph.socket"];
+    // Of a template, what is checked is one of its instances.
+    let names = [
+        "docker-volume-ceph.service",
+        "docker-volume-ceph.socket",
+        "docker-volume-ceph-drain.service",
+        "docker-volume-ceph-snapshot@pg-data_1.service",
+        "docker-volume-ceph-snapshot@pg-data_1.timer",
+    ];
     for name in names {
-        let unit = std::fs::read_to_string(format!("{folder}/{name}")).expect("a unit");
+        let file = name.replace("pg-data_1", "");
+        let unit = std::fs::read_to_string(format!("{folder}/{file}")).expect("a unit");
         // The program is not installed here.
         let installed = Program::executable().display().to_string();
         let unit = unit.replace("/usr/bin/docker-ceph", &installed);
