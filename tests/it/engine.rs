@@ -45,7 +45,7 @@ pub(crate) use at_data;
 macro_rules! record {
     () => {
         "i=$((i + 1)); { \
-           echo \"$i $(echo record $i | sha256sum | cut -d' ' -f1)\" >> /data/log && sync /data/log; \
+           echo \"$i $(echo record $i | sha256sum)\" >> /data/log && sync /data/log; \
          } 2> /dev/null || { echo failed; sleep 1000000 & wait; }; \
          echo $i; "
     };
@@ -58,10 +58,10 @@ pub(crate) const RECORDER: &str =
 
 /// Checks what the recorder has written, and prints the number of the last whole record.
 pub(crate) const VERIFIER: &str = "\
-    n=0; while read -r i sum; do \
+    n=0; while read -r i sum input; do \
       n=$((n + 1)); \
       [ \"$i\" = $n ] || { echo \"record $n is $i\"; exit 1; }; \
-      [ \"$sum\" = \"$(echo record $i | sha256sum | cut -d' ' -f1)\" ] || { echo \"record $i is damaged\"; exit 1; }; \
+      [ \"$sum  $input\" = \"$(echo record $i | sha256sum)\" ] || { echo \"record $i is damaged\"; exit 1; }; \
     done < /data/log; echo $n";
 
 /// The last record that a recorder has acknowledged.

@@ -70,7 +70,8 @@ fn a_lock_holds_between_hosts() {
         }
         let file = format!("{}/lock", mountpoint(one, &volume));
         let theirs = format!("{}/lock", mountpoint(other, &volume));
-        let hold = format!("flock {file} sh -c 'echo held > {file}.held; sleep 5'");
+        let until_tried = format!("until [ -e {file}.tried ]; do sleep 0.1; done");
+        let hold = format!("flock {file} sh -c 'echo held > {file}.held; {until_tried}'");
         let free = |host: &Host, file: &str| {
             host.inside(20, &["flock", "--nonblock", file, "true"]).status.success()
         };
@@ -80,6 +81,7 @@ fn a_lock_holds_between_hosts() {
             let there = || other.inside(10, &["test", "-s", &held]).status.success();
             assert!(within(SOON, there), "the lock is not taken");
             assert!(!free(other, &theirs), "another host has the same lock");
+            assert!(other.inside(10, &["touch", &format!("{theirs}.tried")]).status.success());
             assert!(holding.join().expect("no panic").status.success());
         });
         assert!(within(SOON, || free(other, &theirs)), "the lock is still held");

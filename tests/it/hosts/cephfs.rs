@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{address_in_sharers, records, state, try_mount, unmount, verified};
 use crate::engine::{RECORDER, assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::within;
-use crate::support::machine::{Machine, SOON, on_one, on_two};
+use crate::support::machine::{Machine, Network, SOON, on_one, on_two};
 use crate::support::repeats;
 
 /// How long a host is cut off from the cluster: a minute, where tests repeat in full.
@@ -63,7 +63,8 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
 
         // A lock, and the quota, hold for both.
         let ours = mounted(one, &volume);
-        let hold = format!("flock {ours}/lock sh -c 'echo held > {ours}/held; sleep 15'");
+        let until_tried = format!("until [ -e {ours}/tried ]; do sleep 0.2; done");
+        let hold = format!("flock {ours}/lock sh -c 'echo held > {ours}/held; {until_tried}'");
         thread::scope(|scope| {
             let holding = scope.spawn(|| one.run(&hold));
             let held = format!("test -s {theirs}/held");
@@ -71,6 +72,7 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
             assert!(within(SOON, there), "the lock is not taken");
             let taken = other.try_run(30, &format!("flock --nonblock {theirs}/lock true"));
             assert_eq!(taken.expect("the host answers").status, 1, "two hosts have one lock");
+            other.run(&format!("touch {theirs}/tried"));
             holding.join().expect("no panic");
         });
         // The writer would meet the limit as well.
@@ -140,8 +142,13 @@ fn a_kernel_that_is_cut_off_goes_on_and_one_that_is_fenced_starts_anew() {
 #[test]
 fn the_kernels_client_does_what_ceph_fuse_does() {
     on_one(|host| {
-        let folders: Vec<String> = (0..9).map(|number| make_folder(host, number)).collect();
-        let conf = host.network().conf();
+        let network = host.network();
+        let folders: Vec<String> = thread::scope(|scope| {
+            let making: Vec<_> =
+                (0..9).map(|number| scope.spawn(move || make_folder(network, number))).collect();
+            making.into_iter().map(|folder| folder.join().expect("no panic")).collect()
+        });
+        let conf = network.conf();
         let lab = conf.ancestors().nth(2).expect("a folder of the lab").display();
         let program = std::env::current_exe().expect("this program");
         let script = format!(
@@ -156,14 +163,16 @@ fn the_kernels_client_does_what_ceph_fuse_does() {
 }
 
 /// A folder with a quota and a key of its own: name, path and key.
-fn make_folder(host: &Machine, number: usize) -> String {
-    let ceph = |words: &[&str]| host.network().ceph(words).trim().to_owned();
+fn make_folder(network: &Network, number: usize) -> String {
     let name = format!("sys-{}-{number}", std::process::id());
     let size = (16 << 20).to_string();
     let of = ["cephfs", &name];
-    ceph(&[&["fs", "subvolume", "create"], &of[..], &["--size", &size, "--mode", "0777"]].concat());
-    let path = ceph(&[&["fs", "subvolume", "getpath"], &of[..]].concat());
-    let client = format!("client.{name}");
-    ceph(&["fs", "authorize", "cephfs", &client, &path, "rw"]);
-    format!("{name} {path} {}", ceph(&["auth", "get-key", &client]))
+    let create = [&["fs", "subvolume", "create"], &of[..], &["--size", &size, "--mode", "0777"]];
+    network.ceph(&create.concat());
+    let path = network.ceph(&[&["fs", "subvolume", "getpath"], &of[..]].concat());
+    let path = path.trim();
+    let granted =
+        network.ceph(&["fs", "authorize", "cephfs", &format!("client.{name}"), path, "rw"]);
+    let (_, key) = granted.split_once("key = ").expect("it prints the key");
+    format!("{name} {path} {}", key.trim())
 }
