@@ -26,9 +26,10 @@ pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(60))
 }
 
-/// Runs a program that has to succeed, and gives what it printed.
+/// Runs a program that has to succeed, and gives what it printed. Its limit is for one that hangs,
+/// also on an emulated processor that others share, where `ceph` alone takes long.
 pub(crate) fn sh(script: &str) -> String {
-    let output = Command::new("timeout").args(["30", "sh", "-c", script]).output();
+    let output = Command::new("timeout").args(["120", "sh", "-c", script]).output();
     let output = output.expect("a shell");
     let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script}: {err}");
