@@ -46,13 +46,14 @@ pub use cephfs::{FileSystem, SubvolumeInfo, SubvolumeLayout, SubvolumeState, Sub
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
-pub use snapshots::{ImageSnapshot, Progress, Snapshots};
+pub use snapshots::{ImageSnapshot, Snapshots};
 pub use subvolume_snapshots::{CloneState, SubvolumeSnapshot, SubvolumeSnapshots};
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use crate::progress::Progress;
 use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 
 /// A result of the cluster.

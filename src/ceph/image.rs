@@ -13,8 +13,8 @@ use super::connection::{c_string, terminated};
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
 use super::io_context::IoContext;
-use super::snapshots::Progress;
 use super::{ImageInfo, Watcher, features};
+use crate::progress::Progress;
 use crate::volume::ByteSize;
 
 /// An open image; closed when it is dropped.

@@ -11,7 +11,7 @@ use super::connection::c_string;
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
 use super::image::{Image, add_changed, grown, no_progress, report, text};
-use super::snapshots::Progress;
+use crate::progress::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
 /// What a snapshot is for.
@@ -112,6 +112,21 @@ impl Image<'_> {
             rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), report, argument)
         })
         .map(drop)
+    }
+
+    /// Is there an object map here that nobody may go by?
+    pub(super) fn has_invalid_map(&self) -> Outcome<bool> {
+        let mut flags = 0u64;
+        // SAFETY: the image is open, and what is set outlives the call.
+        check(unsafe { rbd_get_flags(self.as_ptr(), &raw mut flags) })?;
+        Ok(flags & (RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID) != 0)
+    }
+
+    /// Makes the object map anew, by looking at every object.
+    pub(super) fn rebuild_map(&self, progress: Progress<'_>) -> Outcome<()> {
+        let argument = (&raw const progress).cast_mut().cast();
+        // SAFETY: the image is open for writing, and the argument as above.
+        check(unsafe { rbd_rebuild_object_map(self.as_ptr(), report, argument) }).map(drop)
     }
 
     /// Copies what the image has from its parent, so that it needs it no more.

@@ -32,6 +32,7 @@ use super::images::{header_of, named};
 use super::io_context::IoContext;
 use super::objects::found;
 use super::{ClusterErrorKind, ImageInfo, ImageLayout, Result, directory, header, messages};
+use crate::progress::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
 /// How long all who have an image open may take to read its header again.
@@ -51,10 +52,6 @@ const OBJECT_EXISTS: u8 = 1;
 
 /// How many metadata keys are read at once.
 const PAGE: u64 = 256;
-
-/// Hears how far a long call is: how much is done, and how much there is to do, in whatever it
-/// counts. Called from any thread.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// A snapshot of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +82,9 @@ pub trait Snapshots: Send + Sync {
     /// The images that were made of a snapshot, and need it.
     fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Result<Vec<ImageSpec>>;
 
-    /// Gives the image the content that it had. `Busy` while it is watched. Takes as long as
-    /// copying it.
+    /// Gives the image the content and the size that it had; its other snapshots stay, and its object
+    /// map is valid then. `Busy` while it is watched. Takes as long as copying what differs, and
+    /// can be repeated where it was cut off.
     fn snapshot_rollback(
         &self,
         image: &ImageSpec,
@@ -191,12 +189,14 @@ impl Snapshots for RadosCluster {
                 let failure = Failure::of_errno(libc::EBUSY);
                 return Err(failure.worded(ClusterErrorKind::Busy, || "it is in use".to_owned()));
             }
-            Image::open_for_writing(io, &image.image)?.roll_back(name, progress).map_err(
-                |failure| {
-                    let missing = || format!("there is no snapshot {name}");
-                    failure.worded(ClusterErrorKind::NotFound, missing)
-                },
-            )
+            let invalid = at_snapshot(io, image, name)?.has_invalid_map()?;
+            let open = Image::open_for_writing(io, &image.image)?;
+            open.roll_back(name, progress).map_err(|failure| {
+                let missing = || format!("there is no snapshot {name}");
+                failure.worded(ClusterErrorKind::NotFound, missing)
+            })?;
+            // The image has the snapshot's map now, and its own flags.
+            if invalid || open.has_invalid_map()? { open.rebuild_map(progress) } else { Ok(()) }
         })
     }
 
