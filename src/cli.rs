@@ -9,6 +9,8 @@ mod doctor;
 mod generate;
 mod outcome;
 mod plugin;
+mod progress;
+mod rollback;
 mod serve;
 mod settings;
 mod snapshots;

@@ -43,8 +43,8 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, Service, SnapshotOrder, SnapshotView, TaskView, Trashed,
-    VolumeError, VolumeView, Who,
+    Released, Resized, Result, RollbackPlan, RolledBack, Service, SnapshotOrder, SnapshotView,
+    TaskView, Trashed, VolumeError, VolumeView, Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -126,6 +126,15 @@ pub trait Verbs: Debug + Send + Sync + 'static {
         to: Option<&SnapshotName>,
         by: &Deadline,
     ) -> Result<Changed>;
+    /// See [`Service::rollback_plan`].
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan>;
+    /// See [`Service::rollback`].
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack>;
     /// See [`Service::tasks`].
     fn tasks(&self) -> Vec<TaskView>;
     /// See [`Service::rebuild`].
@@ -252,6 +261,19 @@ impl Verbs for Service {
         by: &Deadline,
     ) -> Result<Changed> {
         self.changed_since(name, from, to, by)
+    }
+
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan> {
+        self.rollback_plan(name, to, by)
+    }
+
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack> {
+        self.rollback(name, to, by)
     }
 
     fn tasks(&self) -> Vec<TaskView> {

@@ -31,6 +31,7 @@ mod provision;
 mod reconcile;
 mod references;
 mod release;
+mod rollback;
 mod share;
 mod snapshots;
 mod still;
@@ -39,6 +40,7 @@ mod tasks;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
+pub use rollback::{RollbackPlan, RolledBack};
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
 pub use view::{

@@ -16,6 +16,8 @@
 //! DELETE /ceph/v1/volumes/NAME/snapshots/SNAPSHOT       → Nothing
 //! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/protect ProtectRequest → Nothing
 //! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/diff[?to=SNAPSHOT] → Changed
+//! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/rollback → RollbackPlan
+//! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/rollback → RolledBack
 //! POST   /ceph/v1/snapshots               SnapshotRequest → SnapshotsAnswer
 //! GET    /ceph/v1/tasks                                 → TasksAnswer
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer

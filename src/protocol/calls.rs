@@ -13,7 +13,7 @@ use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
-    SnapshotOrder, SnapshotView, TaskView, VolumeError,
+    RollbackPlan, RolledBack, SnapshotOrder, SnapshotView, TaskView, VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -242,6 +242,28 @@ impl Jobs {
     ) -> Result<Changed> {
         let call = self.call("compare snapshots of", name.as_str(), self.limits.snapshot);
         self.run(call, move |verbs, by| verbs.changed_since(&name, &from, to.as_ref(), by)).await
+    }
+
+    /// The tool's look at what a rollback would lose: a long call, as a comparison is.
+    pub(super) async fn rollback_plan(
+        &self,
+        name: VolumeName,
+        to: SnapshotName,
+    ) -> Result<RollbackPlan> {
+        let call = self.call("rollback", name.as_str(), self.limits.snapshot);
+        self.run(call, move |verbs, by| verbs.rollback_plan(&name, &to, by)).await
+    }
+
+    /// The tool's rollback. It may go on after the answer.
+    pub(super) async fn rollback(&self, name: VolumeName, to: SnapshotName) -> Result<RolledBack> {
+        let call = self.call("rollback", name.as_str(), self.limits.mount);
+        self.run(call, move |verbs, by| {
+            verbs.rollback(&name, &to, by).inspect(|rolled| {
+                let RolledBack { snapshot, safety, outcome } = rolled;
+                tracing::info!(%snapshot, %safety, ?outcome, "rolled back");
+            })
+        })
+        .await
     }
 
     /// The tool's look at what takes long.

@@ -24,8 +24,8 @@ use super::admin::{
 };
 use super::path;
 use crate::service::{
-    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, SnapshotView,
-    TaskView, Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, RollbackPlan,
+    RolledBack, SnapshotView, TaskView, Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -240,6 +240,18 @@ impl AdminClient {
         let query = to.map(|to| format!("?to={}", path::encode(to))).unwrap_or_default();
         let path = of_snapshot(name, from, &format!("/diff{query}"));
         self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
+    /// What a rollback would lose.
+    pub async fn rollback_plan(&self, name: &str, snapshot: &str) -> Result<RollbackPlan> {
+        let path = of_snapshot(name, snapshot, "/rollback");
+        self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
+    /// Rolls a volume back. Where the answer says that it goes on, [`AdminClient::tasks`] tells the
+    /// rest.
+    pub async fn rollback(&self, name: &str, snapshot: &str) -> Result<RolledBack> {
+        self.post(&of_snapshot(name, snapshot, "/rollback"), &Nothing {}).await
     }
 
     /// What takes long in the daemon, or ended a short while ago.

@@ -318,6 +318,7 @@ fn foreign(plan: &Plan) -> Record {
         claim: None,
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
+        rolling: None,
         other: serde_json::Map::new(),
     }
 }

@@ -17,7 +17,7 @@ use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
 use crate::volume::{
-    ByteSize, Claim, Place, Record, RecordState, SnapshotState, VolumeKind, VolumeName,
+    ByteSize, Claim, Place, Record, RecordState, Rolling, SnapshotState, VolumeKind, VolumeName,
 };
 
 impl Service {
@@ -185,6 +185,7 @@ impl Service {
             warnings: room_warning(record, &observed.rooms)
                 .into_iter()
                 .chain(discard_warning(record, attachment))
+                .chain(rolling_warning(record))
                 .collect(),
             as_of,
         };
@@ -306,6 +307,15 @@ fn room_warning(record: &Record, rooms: &HashMap<String, PoolUsage>) -> Option<S
     let free = room.free;
     let grows = || format!("the volume can grow larger than what pool {pool} has free ({free})");
     (still_to_come > free.bytes()).then(grows)
+}
+
+fn rolling_warning(record: &Record) -> Option<String> {
+    let Rolling { snapshot, work, .. } = record.rolling.as_ref()?;
+    let (host, since) = (&work.host, work.since);
+    Some(format!(
+        "it is being rolled back to its snapshot {snapshot} by host {host} (seen at {since:.0}), and \
+         cannot be mounted until that is done"
+    ))
 }
 
 /// `discard` is accepted on every host, because another one may have another mapper.

@@ -132,6 +132,7 @@ impl Service {
             claim: None,
             sharers: Vec::new(),
             snapshots: SnapshotState::default(),
+            rolling: None,
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -263,6 +264,7 @@ impl Service {
             RecordState::Ready => {}
         }
         self.refuse_protected(verb, &entry.record)?;
+        self.refuse_rolling(verb, &entry.record)?;
         self.refuse_with_folders(verb, &entry.record)?;
         self.let_go(verb)?;
         // Letting go has changed the record.

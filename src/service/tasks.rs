@@ -13,7 +13,6 @@
 //! * A task that has ended says how for [`KEPT`], to whoever asks late.
 //! * Nothing here outlives the daemon. What has to be taken to its end all the same stands in the
 //!   volume's record, and is for whoever sweeps.
-#![allow(dead_code, reason = "the verbs that take long come next")]
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, RecvTimeoutError};

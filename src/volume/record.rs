@@ -80,6 +80,20 @@ pub struct Taking {
     pub work: Work,
 }
 
+/// A rollback on its way. Until it is gone from the record, what is stored may be neither what it was
+/// nor what the snapshot holds, and nobody mounts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// The snapshot whose content the volume gets.
+    pub snapshot: SnapshotName,
+    /// The snapshot of what it was before: made first, so that without it nothing has changed yet.
+    pub safety: SnapshotName,
+    /// The size that the volume had, and is to have again.
+    pub size: ByteSize,
+    /// Who does it. `since` is renewed while somebody does.
+    pub work: Work,
+}
+
 /// A snapshot in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -166,6 +180,9 @@ pub struct Record {
     /// Its snapshots.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
+    /// It is being rolled back, or a daemon died while it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -245,6 +262,7 @@ impl Record {
             claim: None,
             sharers: Vec::new(),
             used: None,
+            rolling: None,
             snapshots: SnapshotState { paused: self.snapshots.paused, ..SnapshotState::default() },
             ..self.clone()
         };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{BackendError, Freezing, Result, Snapshotting, Still, StoredSnapshot};
+use super::super::{BackendError, Freezing, Result, RollBack, Snapshotting, Still, StoredSnapshot};
 use super::RbdBackend;
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
@@ -66,6 +66,11 @@ impl Snapshotting<ImageSpec> for RbdBackend {
     ) -> Result<Option<ByteSize>> {
         let (from, to) = (from.map(SnapshotName::as_str), to.map(SnapshotName::as_str));
         Ok(Some(self.cluster.snapshot_changed(location, from, to)?))
+    }
+
+    fn roll_back(&self, location: &ImageSpec, order: &RollBack<'_>, _: &Deadline) -> Result<()> {
+        let name = order.snapshot.as_str();
+        Ok(self.cluster.snapshot_rollback(location, name, order.progress)?)
     }
 }
 

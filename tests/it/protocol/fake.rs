@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
-    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure,
-    TaskKind, TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, LongOutcome,
+    Lookup, Mounted, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, SnapshotOrder,
+    SnapshotView, Status, TaskEnd, TaskFailure, TaskKind, TaskView, Trashed, Verdict, VolumeError,
+    VolumeView, Who,
 };
 use docker_volume_ceph::volume::{
     ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
@@ -331,6 +332,30 @@ impl Verbs for Fake {
         let rest = format!("{from} {}", to.map_or("", SnapshotName::as_str));
         let done = self.act("changed-since", name, &rest, by);
         done.map(|()| Changed { bytes: Some(ByteSize::mib(12)) })
+    }
+
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan> {
+        self.act("rollback-plan", name, to.as_str(), by).map(|()| RollbackPlan {
+            snapshot: to.clone(),
+            created: Some(moment()),
+            changed: Some(ByteSize::mib(12)),
+            newer: vec!["later".into()],
+            size: ByteSize::gib(20),
+            size_then: Some(ByteSize::gib(10)),
+        })
+    }
+
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack> {
+        self.act("rollback", name, to.as_str(), by).map(|()| RolledBack {
+            snapshot: to.clone(),
+            safety: "before-rollback-20261121T205203.123Z".parse().unwrap(),
+            outcome: LongOutcome::GoesOn,
+        })
     }
 
     fn tasks(&self) -> Vec<TaskView> {
