@@ -42,9 +42,9 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, RollbackPlan, RolledBack, Service, SnapshotOrder, SnapshotView,
-    TaskView, Trashed, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted,
+    OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, Service,
+    SnapshotOrder, SnapshotView, TaskView, Trashed, VolumeError, VolumeView, Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -135,6 +135,8 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     ) -> Result<RollbackPlan>;
     /// See [`Service::rollback`].
     fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack>;
+    /// See [`Service::old_files`].
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView>;
     /// See [`Service::tasks`].
     fn tasks(&self) -> Vec<TaskView>;
     /// See [`Service::rebuild`].
@@ -274,6 +276,10 @@ impl Verbs for Service {
 
     fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack> {
         self.rollback(name, to, by)
+    }
+
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView> {
+        self.old_files(name, remove, by)
     }
 
     fn tasks(&self) -> Vec<TaskView> {

@@ -26,6 +26,7 @@ mod known;
 mod locks;
 mod look;
 mod messages;
+mod old_files;
 mod operate;
 mod provision;
 mod reconcile;
@@ -40,6 +41,7 @@ mod tasks;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
+pub use old_files::OldFilesView;
 pub use rollback::{RollbackPlan, RolledBack};
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
@@ -64,6 +66,7 @@ use crate::volume::{
 };
 use known::Known;
 use locks::{NameGuard, NameLocks};
+use old_files::Searches;
 use references::References;
 use still::Sessions;
 use tasks::Tasks;
@@ -128,6 +131,7 @@ pub struct Service {
     /// Volumes of which a snapshot is being made by this daemon.
     takes: NameLocks,
     tasks: Tasks,
+    searches: Searches,
     sessions: Sessions,
     /// What an earlier daemon left standing still was let go.
     thawed: AtomicBool,
@@ -199,6 +203,7 @@ impl Service {
             locks: NameLocks::default(),
             takes: NameLocks::default(),
             tasks: Tasks::default(),
+            searches: Searches::default(),
             sessions: Sessions::default(),
             thawed: AtomicBool::new(false),
             observed: Mutex::default(),
@@ -209,6 +214,7 @@ impl Service {
     /// Ends the service: other daemons are heard no more, and what is only in memory is written.
     /// Volumes stay mounted.
     pub fn close(&self) {
+        self.searches.call_off_all();
         let ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.known.is_away() {
             // To tell an absent cluster could take long; the watch ends by itself.

@@ -9,6 +9,7 @@
 //! DELETE /ceph/v1/volumes/NAME[?policy=trash|delete|keep] → Nothing
 //! POST   /ceph/v1/volumes/NAME/resize     ResizeRequest → Resized
 //! POST   /ceph/v1/volumes/NAME/trim                     → TrimAnswer
+//! POST   /ceph/v1/volumes/NAME/old-files  OldFilesRequest → OldFilesView
 //! POST   /ceph/v1/volumes/NAME/protect    ProtectRequest → Nothing
 //! POST   /ceph/v1/volumes/NAME/release    ReleaseRequest → Released
 //! GET    /ceph/v1/volumes/NAME/who                      → Who
@@ -107,6 +108,15 @@ pub struct ResizeRequest {
 pub struct TrimAnswer {
     /// The bytes.
     pub bytes: ByteSize,
+}
+
+/// Asks for the old files of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OldFilesRequest {
+    /// Has them removed.
+    #[serde(default)]
+    pub remove: bool,
 }
 
 /// Sets or lifts delete protection.

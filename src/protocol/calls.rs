@@ -12,8 +12,8 @@ use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
-    RollbackPlan, RolledBack, SnapshotOrder, SnapshotView, TaskView, VolumeError,
+    Changed, Created, Drained, ErrorKind, Listed, Lookup, OldFilesView, Rebuilt, Released, Resized,
+    Result, RollbackPlan, RolledBack, SnapshotOrder, SnapshotView, TaskView, VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -174,6 +174,12 @@ impl Jobs {
             verbs.trim(&name, by).inspect(|size| tracing::info!(bytes = size.bytes(), "trimmed"))
         })
         .await
+    }
+
+    /// The tool's look at old files, and their removal.
+    pub(super) async fn old_files(&self, name: VolumeName, remove: bool) -> Result<OldFilesView> {
+        let call = self.call("old files of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| verbs.old_files(&name, remove, by)).await
     }
 
     /// The tool's protect.

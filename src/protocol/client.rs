@@ -18,14 +18,14 @@ use tokio::net::UnixStream;
 
 use super::admin::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, SnapshotRequest,
-    SnapshotsAnswer, TasksAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest,
-    Version, Volumes,
+    OldFilesRequest, PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest,
+    SnapshotRequest, SnapshotsAnswer, TasksAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer,
+    UndeleteRequest, Version, Volumes,
 };
 use super::path;
 use crate::service::{
-    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, RollbackPlan,
-    RolledBack, SnapshotView, TaskView, Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Inspection, OldFilesView, Rebuilt, Released, Resized,
+    RollbackPlan, RolledBack, SnapshotView, TaskView, Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -183,6 +183,11 @@ impl AdminClient {
     pub async fn trim(&self, name: &str) -> Result<ByteSize> {
         let trimmed = self.post(&of_volume(name, "/trim"), &Nothing {}).await;
         trimmed.map(|TrimAnswer { bytes }| bytes)
+    }
+
+    /// The files that a volume's `keep-files` is about; removed with `remove`.
+    pub async fn old_files(&self, name: &str, remove: bool) -> Result<OldFilesView> {
+        self.post(&of_volume(name, "/old-files"), &OldFilesRequest { remove }).await
     }
 
     /// Sets or lifts delete protection.

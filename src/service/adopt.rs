@@ -319,6 +319,7 @@ fn foreign(plan: &Plan) -> Record {
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
         rolling: None,
+        files: None,
         other: serde_json::Map::new(),
     }
 }

@@ -259,6 +259,7 @@ impl Service {
     /// Undoes whatever of a mount is there, from wherever it stopped: unmount, unmap, drop the
     /// claim, drop the reference. A repeat goes on where the last one failed.
     pub(super) fn take_down(&self, verb: Verb<'_>, mut reference: Reference) -> Result<()> {
+        self.searches.call_off(verb.name);
         if reference.phase != Phase::Detaching || !reference.ids.is_empty() {
             reference.phase = Phase::Detaching;
             reference.ids.clear();

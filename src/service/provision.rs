@@ -133,6 +133,7 @@ impl Service {
             sharers: Vec::new(),
             snapshots: SnapshotState::default(),
             rolling: None,
+            files: None,
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -456,10 +457,9 @@ impl Service {
 
 /// What no daemon acts on yet is not taken as if one did.
 fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 9] = [
+    const UNSERVED: [&str; 8] = [
         "from",
         "flatten",
-        "keep-files",
         "snapshot-schedule",
         "snapshot-keep",
         "snapshot-timezone",

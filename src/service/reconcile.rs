@@ -186,6 +186,9 @@ impl Service {
             tracing::info!(volume = %verb.name, "its mount serves again");
         }
         self.refresh_usage(reference, verb.deadline);
+        if !self.known.is_away() {
+            self.look_for_old_files(reference);
+        }
     }
 
     fn refresh_usage(&self, reference: &Reference, deadline: &Deadline) {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::TaskView;
-use crate::volume::{ByteSize, Place, SnapshotState, VolumeKind, VolumeName};
+use crate::volume::{ByteSize, FilesState, Place, SnapshotState, VolumeKind, VolumeName};
 
 /// A volume as `Get` answers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct Status {
     /// Its snapshots, as they were when one was last made, changed or removed.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
+    /// Its old files, where the option `keep-files` has them removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesState>,
     /// What takes long on this volume and is under way in this host's daemon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskView>,

@@ -138,6 +138,27 @@ impl SnapshotState {
     }
 }
 
+/// What is known of the old files of a volume that has `keep-files`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FilesState {
+    /// When they were last looked for, or since when somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
+    /// When they were listed at first, and not removed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Timestamp>,
+    /// When they were last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
+    /// How many there were the last time.
+    #[serde(default)]
+    pub count: u64,
+    /// The space that they took, in bytes.
+    #[serde(default)]
+    pub bytes: ByteSize,
+}
+
 /// What the catalog knows of a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -183,6 +204,9 @@ pub struct Record {
     /// It is being rolled back, or a daemon died while it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling: Option<Rolling>,
+    /// Its old files, where they are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesState>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -263,6 +287,7 @@ impl Record {
             sharers: Vec::new(),
             used: None,
             rolling: None,
+            files: None,
             snapshots: SnapshotState { paused: self.snapshots.paused, ..SnapshotState::default() },
             ..self.clone()
         };

@@ -8,8 +8,8 @@ use hyper::{Method, Request, header};
 use super::snapshots;
 use super::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TasksAnswer, TrashAnswer, TrimAnswer,
-    UndeleteAnswer, UndeleteRequest, Version, Volumes,
+    OldFilesRequest, PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TasksAnswer,
+    TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use crate::protocol::body::{self, Received, Unreadable};
 use crate::protocol::calls::{echo, parse_name};
@@ -29,6 +29,7 @@ enum Route {
     Remove(String),
     Resize(String),
     Trim(String),
+    OldFiles(String),
     Protect(String),
     Release(String),
     Who(String),
@@ -61,6 +62,7 @@ pub(in crate::protocol) async fn handle(
         Route::Remove(name) => Ok(remove(jobs, &name, head.uri.query()).await),
         Route::Resize(name) => resize(jobs, &name, body).await,
         Route::Trim(name) => Ok(trim(jobs, &name).await),
+        Route::OldFiles(name) => old_files(jobs, &name, body).await,
         Route::Protect(name) => protect(jobs, &name, body).await,
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
@@ -88,6 +90,7 @@ impl Route {
             ("DELETE", ["volumes", name]) => Self::Remove(path::decode(name)?),
             ("POST", ["volumes", name, "resize"]) => Self::Resize(path::decode(name)?),
             ("POST", ["volumes", name, "trim"]) => Self::Trim(path::decode(name)?),
+            ("POST", ["volumes", name, "old-files"]) => Self::OldFiles(path::decode(name)?),
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
             ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
@@ -191,6 +194,15 @@ async fn trim(jobs: &Jobs, name: &str) -> Reply {
         Err(error) => Err(error),
     };
     Reply::admin_result(trimmed.map(|bytes| TrimAnswer { bytes }))
+}
+
+async fn old_files(jobs: &Jobs, name: &str, body: Received) -> Decoded {
+    let OldFilesRequest { remove } = body::decode(body)?;
+    let found = match parse_name("old files of", name) {
+        Ok(name) => jobs.old_files(name, remove).await,
+        Err(error) => Err(error),
+    };
+    Ok(Reply::admin_result(found))
 }
 
 async fn protect(jobs: &Jobs, name: &str, body: Received) -> Decoded {

@@ -105,6 +105,12 @@ const ANSWERS: &[Canned] = &[
         r#"{"snapshot":"before","safety":"before-rollback-1","outcome":"goes-on"}"#,
     ),
     (
+        "POST /ceph/v1/volumes/a/old-files",
+        200,
+        r#"{"older-than":"2026-01-02T03:04:05Z","removed":false,"count":3,"bytes":1048576,
+        "names":["a.log","old/b.log"],"kept":1,"whole":false}"#,
+    ),
+    (
         "GET /ceph/v1/tasks",
         200,
         r#"{"tasks":[{"volume":"a","what":"rollback","done":8,"total":8,
@@ -426,4 +432,20 @@ fn work_that_goes_on_is_waited_for_and_its_end_is_the_commands_end() {
     assert!(said.contains("rollback full: no room"), "{said}");
     let said = program.run(&["snapshot", "rollback", "lost", "before", "--yes"]).failed(5);
     assert!(said.contains("the daemon was started anew"), "{said}");
+}
+
+#[test]
+fn old_files_are_named_and_what_is_not_said_is_counted() {
+    let (program, asked) = daemon();
+    let said = "\
+a.log
+old/b.log
+and 1 more
+a: 3 files (1 MiB), not written since 2026-01-02 03:04:05Z, would be removed; 1 cannot be removed, \
+because of their attributes; not all was looked at in time
+";
+    assert_eq!(program.run(&["old-files", "a"]).succeeded(), said);
+    program.run(&["old-files", "--remove", "a"]).succeeded();
+    let bodies: Vec<String> = asked.take().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, [r#"{"remove":false}"#, r#"{"remove":true}"#]);
 }

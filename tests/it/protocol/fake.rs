@@ -8,13 +8,14 @@ use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
     Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, LongOutcome,
-    Lookup, Mounted, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, SnapshotOrder,
-    SnapshotView, Status, TaskEnd, TaskFailure, TaskKind, TaskView, Trashed, Verdict, VolumeError,
-    VolumeView, Who,
+    Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack,
+    SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure, TaskKind, TaskView, Trashed,
+    Verdict, VolumeError, VolumeView, Who,
 };
+use docker_volume_ceph::system::OldFiles;
 use docker_volume_ceph::volume::{
-    ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
-    SnapshotName, SnapshotState, VolumeKind, VolumeName,
+    ByteSize, Consistency, FilesState, ImageSpec, Location, Maker, MountId, Options, Place,
+    RemovePolicy, SnapshotName, SnapshotState, VolumeKind, VolumeName,
 };
 use jiff::Timestamp;
 
@@ -129,6 +130,7 @@ pub fn view(name: &VolumeName) -> VolumeView {
         holder: Some(holder),
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
+        files: Some(FilesState { listed: Some(moment()), count: 2, ..FilesState::default() }),
         task: Some(task(name)),
         mounts: vec!["m1".into()],
         last_error: None,
@@ -356,6 +358,18 @@ impl Verbs for Fake {
             safety: "before-rollback-20261121T205203.123Z".parse().unwrap(),
             outcome: LongOutcome::GoesOn,
         })
+    }
+
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView> {
+        let files = OldFiles {
+            count: 2,
+            bytes: ByteSize::mib(3),
+            names: vec!["a.log".into(), "old/b.log".into()],
+            kept: 1,
+            whole: true,
+        };
+        let done = self.act("old-files", name, &remove.to_string(), by);
+        done.map(|()| OldFilesView { older_than: moment(), removed: remove, files })
     }
 
     fn tasks(&self) -> Vec<TaskView> {

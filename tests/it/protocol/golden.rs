@@ -84,6 +84,8 @@ async fn every_call_of_the_tool_is_answered_as_the_golden_files_say() {
         ("resize-bare-number", "POST", "volumes/a/resize", r#"{"size":"20"}"#),
         ("resize-full", "POST", "volumes/full/resize", r#"{"size":"20G"}"#),
         ("trim", "POST", "volumes/a/trim", "{}"),
+        ("old-files", "POST", "volumes/a/old-files", "{}"),
+        ("old-files-remove", "POST", "volumes/a/old-files", r#"{"remove":true}"#),
         ("protect", "POST", "volumes/a/protect", r#"{"protected":true}"#),
         ("release", "POST", "volumes/a/release", "{}"),
         ("release-fence", "POST", "volumes/a/release", r#"{"fence":true}"#),
