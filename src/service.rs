@@ -33,6 +33,7 @@ mod reconcile;
 mod references;
 mod release;
 mod rollback;
+mod rolling;
 mod share;
 mod snapshots;
 mod still;

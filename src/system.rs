@@ -454,6 +454,10 @@ pub trait FolderMounts: Send + Sync {
     /// file system's size where it has none.
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage>;
 
+    /// Are the programs there that [`FolderMounts::restore_folder`] needs? An error names what to
+    /// install.
+    fn can_restore_folder(&self) -> Result<()>;
+
     /// Gives the folder that is mounted there exactly the content of one of its snapshots, as far as
     /// the snapshot says: files, links, owners, modes, times and attributes; not quota and layout.
     /// All of it is in the cluster then. It may take as long as copying everything; a repeat goes on

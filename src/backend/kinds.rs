@@ -295,6 +295,10 @@ impl Snapshotting for Kinds {
         at!(self.changed(location, from, to))
     }
 
+    fn can_roll_back(&self, location: &Place) -> Result<()> {
+        at!(self.can_roll_back(location))
+    }
+
     fn roll_back(&self, location: &Place, order: &RollBack<'_>, deadline: &Deadline) -> Result<()> {
         at!(self.roll_back(location, order, deadline))
     }

@@ -4,6 +4,7 @@
 //! Beside each snapshot stands a note, under a metadata key of the volume. It is written first, and
 //! again when the snapshot is whole: one whose note does not name it was cut off, or is another's.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -55,6 +56,9 @@ pub trait Snapshotting<L = Place>: Send + Sync {
         to: Option<&SnapshotName>,
     ) -> Result<Option<ByteSize>>;
 
+    /// Says why this host cannot roll back what lies there, where it cannot.
+    fn can_roll_back(&self, location: &L) -> Result<()>;
+
     /// Gives the stored thing the content that a snapshot has, and of an image its size too; nothing
     /// else of it is lost. `Busy` where somebody has it open, and then nothing has changed. Can be
     /// repeated where it was cut off.
@@ -69,6 +73,8 @@ pub struct RollBack<'a> {
     pub aside: &'a std::path::Path,
     /// It goes on with what somebody began who is gone, and may not have noticed.
     pub again: bool,
+    /// Set once something may have changed: what fails before that has done nothing.
+    pub begun: &'a Cell<bool>,
     /// Hears how far it is.
     pub progress: Progress<'a>,
 }

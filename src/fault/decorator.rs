@@ -228,6 +228,7 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     fn folder_mounts(&self) -> Vec<FolderMount>;
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
+    fn can_restore_folder(&self) -> ();
     fn restore_folder(
         &self, mounted: &Path, snapshot: &str, progress: Progress<'_>, deadline: &Deadline
     ) -> ();

@@ -260,7 +260,7 @@ impl Service {
             let entry = stored.entry();
             let done = match entry.record.state {
                 RecordState::Ready => self
-                    .settle_rolling(verb, &entry.record)
+                    .refuse_rolling(verb, &entry.record)
                     .and_then(|()| self.settle_alone(verb, &entry.record)),
                 RecordState::Removing => self.take_over_remove(verb, &entry),
                 RecordState::Creating => self.settle_create(verb, &entry),

@@ -106,6 +106,10 @@ impl FolderMounts for LinuxSystem {
         usage.map_err(|kind| kind.during(format!("read the usage of {}", target.display())))
     }
 
+    fn can_restore_folder(&self) -> Result<()> {
+        self.restorers().map(drop).map_err(|kind| kind.during("copy a snapshot back"))
+    }
+
     fn restore_folder(
         &self,
         mounted: &Path,

@@ -71,6 +71,11 @@ impl Snapshotting<FolderSpec> for CephFsBackend {
         Ok(None)
     }
 
+    fn can_roll_back(&self, location: &FolderSpec) -> Result<()> {
+        subvolume(location)?;
+        Ok(self.system.can_restore_folder()?)
+    }
+
     fn roll_back(
         &self,
         location: &FolderSpec,
@@ -96,6 +101,7 @@ impl Snapshotting<FolderSpec> for CephFsBackend {
             id: serde_json::to_string(location).expect("a place is plain data"),
         };
         let mount = self.system.mount_folder(&request, &deadline.at_most(MOUNT))?;
+        order.begun.set(true);
         let restored = self
             .system
             .restore_folder(&mount.target, order.snapshot.as_str(), order.progress, deadline)

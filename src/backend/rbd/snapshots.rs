@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{BackendError, Freezing, Result, RollBack, Snapshotting, Still, StoredSnapshot};
 use super::RbdBackend;
-use crate::ceph::ClusterErrorKind;
+use crate::ceph::{ClusterError, ClusterErrorKind};
 use crate::deadline::Deadline;
 use crate::system::{Frozen, MappedDevice, Stood, System};
 use crate::volume::{ByteSize, ImageSpec, SnapshotName};
@@ -68,9 +68,18 @@ impl Snapshotting<ImageSpec> for RbdBackend {
         Ok(Some(self.cluster.snapshot_changed(location, from, to)?))
     }
 
+    fn can_roll_back(&self, _: &ImageSpec) -> Result<()> {
+        Ok(())
+    }
+
     fn roll_back(&self, location: &ImageSpec, order: &RollBack<'_>, _: &Deadline) -> Result<()> {
         let name = order.snapshot.as_str();
-        Ok(self.cluster.snapshot_rollback(location, name, order.progress)?)
+        let done = self.cluster.snapshot_rollback(location, name, order.progress);
+        let untouched = |error: &ClusterError| {
+            matches!(error.kind, ClusterErrorKind::Busy | ClusterErrorKind::NotFound)
+        };
+        order.begun.set(order.begun.get() || !done.as_ref().err().is_some_and(untouched));
+        Ok(done?)
     }
 }
 

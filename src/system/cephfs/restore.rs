@@ -15,6 +15,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::super::command::Command;
 use super::{Call, KindResult, LinuxSystem};
 use crate::deadline::Deadline;
 use crate::progress::Progress;
@@ -35,6 +36,11 @@ const OPTIONS: &[&str] = &[
 ];
 
 impl LinuxSystem {
+    /// What binds a program to our life, and the program.
+    pub(super) fn restorers(&self) -> KindResult<(Command, Command)> {
+        Ok((self.programs().find("setpriv")?, self.programs().find("rsync")?))
+    }
+
     pub(super) fn restore(
         &self,
         folder: &Path,
@@ -44,16 +50,16 @@ impl LinuxSystem {
     ) -> KindResult<()> {
         let find = Call::FindSnapshot { folder: folder.to_owned(), name: snapshot.to_owned() };
         let from: PathBuf = self.kernel().call(&find, &deadline.at_most(LIST))?;
-        let rsync = self.programs().find("rsync")?.args(OPTIONS);
+        let (bound, rsync) = self.restorers()?;
         // With a slash at the end: what is in it.
-        let rsync = rsync.arg(from.join("")).arg(folder.join(""));
-        let bound = self.programs().find("setpriv")?.args(["--pdeathsig", "KILL"]);
+        let rsync = rsync.args(OPTIONS).arg(from.join("")).arg(folder.join(""));
         let tell = |said: &[u8]| {
             if let Some(percent) = percent(said) {
                 progress(percent, 100);
             }
         };
-        bound.args(rsync.line()).run_watched(deadline, &tell).map(drop)
+        let bound = bound.args(["--pdeathsig", "KILL"]).args(rsync.line());
+        bound.run_watched(deadline, &tell).map(drop)
     }
 }
 

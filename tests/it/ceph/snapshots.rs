@@ -155,8 +155,9 @@ fn an_image_goes_back_to_what_it_was() {
     let hear = |done, total| heard.lock().expect("no panic").push((done, total));
     cluster.snapshot_rollback(&image, "before", &hear).expect("rolled back");
     let heard = heard.into_inner().expect("no panic");
-    assert!(heard.iter().all(|(done, total)| done <= total), "{heard:?}");
-    assert_eq!(heard.last(), Some(&(16, 16)), "of 64 MiB in objects");
+    // It tells of an object when it begins with it.
+    assert!(heard.iter().all(|(done, total)| done <= total && *total == 16), "{heard:?}");
+    assert!(heard.last().is_some_and(|(done, _)| *done >= 15), "{heard:?}");
     assert_eq!(first_bytes(&lab, &image.to_string())[..2], *b"a\0");
     cluster.snapshot_remove(&image, "before").expect("removed");
     cluster.image_remove(&image).expect("removed");
@@ -333,9 +334,12 @@ fn an_image_whose_lock_is_given_to_nobody_has_snapshots_all_the_same() {
     assert_eq!(first_bytes(&lab, &image.to_string())[..2], *b"db");
 
     drop(kernel);
-    lab.run(&format!("rbd object-map rebuild --no-progress {image}"));
+    cluster.snapshot_rollback(&image, "two", &unheard).expect("rolled back");
+    assert!(!lab.run(&format!("rbd info {image}")).contains("invalid"), "the object map");
     lab.run(&format!("rbd object-map check --no-progress {image}"));
-    assert_eq!(first_bytes(&lab, &format!("{image}@two"))[..2], *b"bb");
+    for of in [image.to_string(), format!("{image}@two")] {
+        assert_eq!(first_bytes(&lab, &of)[..2], *b"bb");
+    }
     cluster.snapshot_remove(&image, "two").expect("removed");
     cluster.image_remove(&image).expect("removed");
 }

@@ -240,6 +240,10 @@ impl FolderMounts for SimHost {
         if stale || cluster.reachable { Ok(!stale) } else { Err(timed_out(step)) }
     }
 
+    fn can_restore_folder(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn restore_folder(
         &self,
         mounted: &Path,
