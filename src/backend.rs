@@ -21,7 +21,7 @@ pub use cephfs::{CephFsBackend, Folder};
 pub use error::BackendError;
 pub use kinds::Kinds;
 pub use rbd::RbdBackend;
-pub use snapshots::{Freezing, Snapshotting, Still, StoredSnapshot};
+pub use snapshots::{Freezing, RollBack, Snapshotting, Still, StoredSnapshot};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -56,6 +56,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+pub use crate::progress::Progress;
 use crate::volume::{ByteSize, ClientAccess, ImageSpec, Location};
 
 /// A result of the cluster.

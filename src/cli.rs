@@ -7,8 +7,11 @@
 mod changes;
 mod doctor;
 mod generate;
+mod old_files;
 mod outcome;
 mod plugin;
+mod progress;
+mod rollback;
 mod schedules;
 mod serve;
 mod settings;
@@ -80,6 +83,8 @@ enum Command {
     Resize(changes::Resize),
     /// Give the blocks that a mounted volume no longer uses back to the cluster
     Trim(volumes::One),
+    /// Show the files that a mounted volume's keep-files= is about, or remove them now
+    OldFiles(old_files::Files),
     /// Make a volume of an RBD image that is there, without changing the image
     Adopt(changes::Adopt),
     /// Refuse to remove a volume until it is unprotected
@@ -147,6 +152,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Undelete(undelete) => undelete.run(&tool()?),
         Command::Resize(resize) => resize.run(&tool()?),
         Command::Trim(volume) => volume.trim(&tool()?),
+        Command::OldFiles(files) => files.run(&tool()?),
         Command::Adopt(adopt) => adopt.run(&tool()?),
         Command::Protect(volume) => volume.protect(true, &tool()?),
         Command::Unprotect(volume) => volume.protect(false, &tool()?),

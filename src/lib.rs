@@ -22,6 +22,7 @@ pub mod engine;
 #[cfg(feature = "failpoints")]
 pub mod fault;
 pub mod logging;
+pub mod progress;
 pub mod protocol;
 pub mod service;
 pub mod system;

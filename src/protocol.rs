@@ -42,9 +42,9 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, ScheduleView, Service, SnapshotOrder, SnapshotView, Trashed,
-    VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted,
+    OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, ScheduleView,
+    Service, SnapshotOrder, SnapshotView, TaskView, Trashed, VolumeError, VolumeView, Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -144,6 +144,19 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     ) -> Result<ScheduleView>;
     /// See [`Service::run_schedule`].
     fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView>;
+    /// See [`Service::rollback_plan`].
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan>;
+    /// See [`Service::rollback`].
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack>;
+    /// See [`Service::old_files`].
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView>;
+    /// See [`Service::tasks`].
+    fn tasks(&self) -> Vec<TaskView>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -294,6 +307,27 @@ impl Verbs for Service {
 
     fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView> {
         self.run_schedule(name, by)
+    }
+
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan> {
+        self.rollback_plan(name, to, by)
+    }
+
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack> {
+        self.rollback(name, to, by)
+    }
+
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView> {
+        self.old_files(name, remove, by)
+    }
+
+    fn tasks(&self) -> Vec<TaskView> {
+        self.tasks()
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

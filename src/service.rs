@@ -26,21 +26,28 @@ mod known;
 mod locks;
 mod look;
 mod messages;
+mod old_files;
 mod operate;
 mod provision;
 mod reconcile;
 mod references;
 mod release;
+mod rollback;
+mod rolling;
 mod schedule;
 mod share;
 mod snapshots;
 mod still;
 mod take;
+mod tasks;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
+pub use old_files::OldFilesView;
+pub use rollback::{RollbackPlan, RolledBack};
 pub use schedule::ScheduleView;
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
+pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
 pub use view::{
     Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
     Resized, Status, Trashed, Verdict, VolumeView, Who,
@@ -62,9 +69,11 @@ use crate::volume::{
 };
 use known::Known;
 use locks::{NameGuard, NameLocks};
+use old_files::Searches;
 use references::References;
 use schedule::Schedules;
 use still::Sessions;
+use tasks::Tasks;
 
 /// A result of a verb.
 pub type Result<T> = std::result::Result<T, VolumeError>;
@@ -130,6 +139,8 @@ pub struct Service {
     /// Volumes of which a snapshot is being made by this daemon.
     takes: NameLocks,
     schedules: Schedules,
+    searches: Searches,
+    tasks: Tasks,
     sessions: Sessions,
     /// What an earlier daemon left standing still was let go.
     thawed: AtomicBool,
@@ -201,6 +212,8 @@ impl Service {
             locks: NameLocks::default(),
             takes: NameLocks::default(),
             schedules: Schedules::default(),
+            tasks: Tasks::default(),
+            searches: Searches::default(),
             sessions: Sessions::default(),
             thawed: AtomicBool::new(false),
             observed: Mutex::default(),
@@ -212,6 +225,7 @@ impl Service {
     /// Volumes stay mounted.
     pub fn close(&self) {
         self.end_schedules();
+        self.searches.call_off_all();
         let ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.known.is_away() {
             // To tell an absent cluster could take long; the watch ends by itself.

@@ -43,6 +43,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::deadline::Deadline;
+use crate::progress::Progress;
 use crate::volume::{ByteSize, CephFsClient, ClientAccess, FsType, ImageSpec, MapperKind};
 
 /// A result of the host.
@@ -452,4 +453,20 @@ pub trait FolderMounts: Send + Sync {
     /// Space in the folder that is mounted there: what all files in it take, and its quota, or the
     /// file system's size where it has none.
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage>;
+
+    /// Are the programs there that [`FolderMounts::restore_folder`] needs? An error names what to
+    /// install.
+    fn can_restore_folder(&self) -> Result<()>;
+
+    /// Gives the folder that is mounted there exactly the content of one of its snapshots, as far as
+    /// the snapshot says: files, links, owners, modes, times and attributes; not quota and layout.
+    /// All of it is in the cluster then. It may take as long as copying everything; a repeat goes on
+    /// where this one was cut off. Nobody else may write there meanwhile.
+    fn restore_folder(
+        &self,
+        mounted: &Path,
+        snapshot: &str,
+        progress: Progress<'_>,
+        deadline: &Deadline,
+    ) -> Result<()>;
 }

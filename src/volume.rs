@@ -22,8 +22,8 @@ pub use options::{
 };
 pub use path::FolderPath;
 pub use record::{
-    Claim, Description, RECORD_VERSION, Record, RecordState, SnapshotBrief, SnapshotState, Taking,
-    Trouble, Work,
+    Claim, Description, FilesState, RECORD_VERSION, Record, RecordState, Rolling, SnapshotBrief,
+    SnapshotState, Taking, Trouble, Work,
 };
 pub use retention::{Retention, RetentionError};
 pub use schedule::{CatchUp, Due, Schedule, ScheduleError, Timetable};

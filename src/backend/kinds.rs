@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{
     AttachRequest, Attached, Attaching, Attachment, BackendError, CephFsBackend, Evidence, Fencing,
-    Found, Freezing, MountPlan, Plan, Provisioning, RbdBackend, Result, Snapshotting, Still,
-    StoredInfo, StoredSnapshot, Trash, TrashedItem, fence,
+    Found, Freezing, MountPlan, Plan, Provisioning, RbdBackend, Result, RollBack, Snapshotting,
+    Still, StoredInfo, StoredSnapshot, Trash, TrashedItem, fence,
 };
 use crate::ceph::{Cluster, ClusterErrorKind, Interval, LockOwner, Notified, PoolUsage, Watcher};
 use crate::deadline::Deadline;
@@ -293,6 +293,14 @@ impl Snapshotting for Kinds {
         to: Option<&SnapshotName>,
     ) -> Result<Option<ByteSize>> {
         at!(self.changed(location, from, to))
+    }
+
+    fn can_roll_back(&self, location: &Place) -> Result<()> {
+        at!(self.can_roll_back(location))
+    }
+
+    fn roll_back(&self, location: &Place, order: &RollBack<'_>, deadline: &Deadline) -> Result<()> {
+        at!(self.roll_back(location, order, deadline))
     }
 }
 

@@ -4,12 +4,14 @@
 //! Beside each snapshot stands a note, under a metadata key of the volume. It is written first, and
 //! again when the snapshot is whole: one whose note does not name it was cut off, or is another's.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Attached, Result};
 use crate::deadline::Deadline;
+use crate::progress::Progress;
 use crate::system::Stood;
 use crate::volume::{ByteSize, Place, SnapshotName};
 
@@ -53,6 +55,35 @@ pub trait Snapshotting<L = Place>: Send + Sync {
         from: Option<&SnapshotName>,
         to: Option<&SnapshotName>,
     ) -> Result<Option<ByteSize>>;
+
+    /// Says why this host cannot roll back what lies there, where it cannot.
+    fn can_roll_back(&self, location: &L) -> Result<()>;
+
+    /// Gives the stored thing the content that a snapshot has, and of an image its size too; nothing
+    /// else of it is lost. `Busy` where somebody has it open, and then nothing has changed. Can be
+    /// repeated where it was cut off.
+    fn roll_back(&self, location: &L, order: &RollBack<'_>, deadline: &Deadline) -> Result<()>;
+}
+
+/// How something is rolled back.
+pub struct RollBack<'a> {
+    /// The snapshot whose content it gets.
+    pub snapshot: &'a SnapshotName,
+    /// Where it may be mounted for that, out of everybody's sight; nothing else ever is.
+    pub aside: &'a std::path::Path,
+    /// It goes on with what somebody began who is gone, and may not have noticed.
+    pub again: bool,
+    /// Set once something may have changed: what fails before that has done nothing.
+    pub begun: &'a Cell<bool>,
+    /// Hears how far it is.
+    pub progress: Progress<'a>,
+}
+
+impl std::fmt::Debug for RollBack<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { snapshot, aside, again, .. } = self;
+        write!(f, "RollBack({snapshot}, at {}, again: {again})", aside.display())
+    }
 }
 
 /// What stands still for a snapshot, until this is let go.

@@ -23,6 +23,8 @@ pub struct Stored {
     pub taking: bool,
     /// A schedule makes snapshots of it.
     pub scheduled: bool,
+    /// It is being rolled back, or that was cut off.
+    pub rolling: bool,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: Box<str>,
     /// The pool that its data goes to; "" where the record does not say it.
@@ -60,12 +62,12 @@ impl Stored {
 impl From<Entry> for Stored {
     fn from(entry: Entry) -> Self {
         let scheduled = entry.record.is_scheduled();
-        let Record { state, folder, mut options, location, snapshots, .. } = entry.record;
-        let taking = snapshots.taking.is_some();
+        let Record { state, folder, mut options, location, snapshots, rolling, .. } = entry.record;
+        let (taking, rolling) = (snapshots.taking.is_some(), rolling.is_some());
         let own = location.pool().map(str::to_owned);
         let pool = options.remove("data-pool").or(own).unwrap_or_default();
         let (folder, pool) = (folder.into(), pool.into());
-        Self { bytes: entry.bytes.into(), state, taking, scheduled, folder, pool }
+        Self { bytes: entry.bytes.into(), state, taking, rolling, scheduled, folder, pool }
     }
 }
 

@@ -10,7 +10,8 @@ use super::ImageSnapshot;
 use super::connection::c_string;
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
-use super::image::{Image, add_changed, grown, no_progress, text};
+use super::image::{Image, add_changed, grown, no_progress, report, text};
+use crate::progress::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
 /// What a snapshot is for.
@@ -103,20 +104,36 @@ impl Image<'_> {
     }
 
     /// Gives the image the content of a snapshot.
-    pub(super) fn roll_back(&self, name: &str) -> Outcome<()> {
-        let name = c_string(name)?;
-        // SAFETY: as above.
+    pub(super) fn roll_back(&self, name: &str, progress: Progress<'_>) -> Outcome<()> {
+        let (name, argument) = (c_string(name)?, (&raw const progress).cast_mut().cast());
+        // SAFETY: the image is open for writing, and the argument is what the callback expects,
+        // which outlives the call.
         check(unsafe {
-            rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), no_progress, null_mut())
+            rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), report, argument)
         })
         .map(drop)
     }
 
+    /// Is there an object map here that nobody may go by?
+    pub(super) fn has_invalid_map(&self) -> Outcome<bool> {
+        let mut flags = 0u64;
+        // SAFETY: the image is open, and what is set outlives the call.
+        check(unsafe { rbd_get_flags(self.as_ptr(), &raw mut flags) })?;
+        Ok(flags & (RBD_FLAG_OBJECT_MAP_INVALID | RBD_FLAG_FAST_DIFF_INVALID) != 0)
+    }
+
+    /// Makes the object map anew, by looking at every object.
+    pub(super) fn rebuild_map(&self, progress: Progress<'_>) -> Outcome<()> {
+        let argument = (&raw const progress).cast_mut().cast();
+        // SAFETY: the image is open for writing, and the argument as above.
+        check(unsafe { rbd_rebuild_object_map(self.as_ptr(), report, argument) }).map(drop)
+    }
+
     /// Copies what the image has from its parent, so that it needs it no more.
-    pub(super) fn flatten(&self) -> Outcome<()> {
+    pub(super) fn flatten(&self, progress: Progress<'_>) -> Outcome<()> {
+        let argument = (&raw const progress).cast_mut().cast();
         // SAFETY: as above.
-        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), no_progress, null_mut()) })
-            .map(drop)
+        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), report, argument) }).map(drop)
     }
 
     /// The bytes, in whole objects, that changed since a snapshot (`None`: all that is there).

@@ -32,6 +32,7 @@ use super::images::{header_of, named};
 use super::io_context::IoContext;
 use super::objects::found;
 use super::{ClusterErrorKind, ImageInfo, ImageLayout, Result, directory, header, messages};
+use crate::progress::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
 /// How long all who have an image open may take to read its header again.
@@ -81,9 +82,15 @@ pub trait Snapshots: Send + Sync {
     /// The images that were made of a snapshot, and need it.
     fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Result<Vec<ImageSpec>>;
 
-    /// Gives the image the content that it had. `Busy` while it is watched. Takes as long as
-    /// copying it.
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()>;
+    /// Gives the image the content and the size that it had; its other snapshots stay, and its object
+    /// map is valid then. `Busy` while it is watched. Takes as long as copying what differs, and
+    /// can be repeated where it was cut off.
+    fn snapshot_rollback(
+        &self,
+        image: &ImageSpec,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<()>;
 
     /// The bytes that changed from a snapshot (`None`: from nothing) to another (`None`: until now),
     /// in whole objects.
@@ -107,7 +114,7 @@ pub trait Snapshots: Send + Sync {
     fn image_parent(&self, image: &ImageSpec) -> Result<Option<(ImageSpec, String)>>;
 
     /// Copies what an image still needs of its parent. Takes as long as that.
-    fn image_flatten(&self, image: &ImageSpec) -> Result<()>;
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()>;
 
     /// The metadata whose keys begin with `prefix`.
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>>;
@@ -171,16 +178,25 @@ impl Snapshots for RadosCluster {
         })
     }
 
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()> {
+    fn snapshot_rollback(
+        &self,
+        image: &ImageSpec,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         self.on_image("roll back image", image, |io| {
             if !Image::open_read_only(io, &image.image)?.watchers()?.is_empty() {
                 let failure = Failure::of_errno(libc::EBUSY);
                 return Err(failure.worded(ClusterErrorKind::Busy, || "it is in use".to_owned()));
             }
-            Image::open_for_writing(io, &image.image)?.roll_back(name).map_err(|failure| {
+            let invalid = at_snapshot(io, image, name)?.has_invalid_map()?;
+            let open = Image::open_for_writing(io, &image.image)?;
+            open.roll_back(name, progress).map_err(|failure| {
                 let missing = || format!("there is no snapshot {name}");
                 failure.worded(ClusterErrorKind::NotFound, missing)
-            })
+            })?;
+            // The image has the snapshot's map now, and its own flags.
+            if invalid || open.has_invalid_map()? { open.rebuild_map(progress) } else { Ok(()) }
         })
     }
 
@@ -233,12 +249,12 @@ impl Snapshots for RadosCluster {
         })
     }
 
-    fn image_flatten(&self, image: &ImageSpec) -> Result<()> {
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()> {
         self.on_image("flatten image", image, |io| {
             let open = Image::open_for_writing(io, &image.image)?;
             // librbd says EINVAL where there is nothing to do.
             match found(|| open.parent())? {
-                Some(_) => open.flatten(),
+                Some(_) => open.flatten(progress),
                 None => Ok(()),
             }
         })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 
+use super::rollback::Rollback;
 use super::table::{Table, moment, or_dash};
 use super::{Failure, Outcome, Tool, json};
 use crate::protocol::admin::{Nothing, SnapshotRequest, SnapshotsAnswer};
@@ -27,6 +28,8 @@ pub(super) enum Snapshot {
     Unprotect(One),
     /// Tell how much changed since a snapshot
     Diff(Diff),
+    /// Give a volume the content of a snapshot back, after a snapshot of what it holds now
+    Rollback(Rollback),
 }
 
 /// `snapshot create`
@@ -109,6 +112,7 @@ impl Snapshot {
             Self::Protect(one) => one.protect(true, tool),
             Self::Unprotect(one) => one.protect(false, tool),
             Self::Diff(diff) => diff.run(tool),
+            Self::Rollback(rollback) => rollback.run(tool),
         }
     }
 }

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::table::{self, Table, moment, or_dash};
-use super::{Failure, Outcome, Tool, json};
+use super::{Failure, Outcome, Tool, json, old_files};
 use crate::protocol::admin::{Nothing, TrashAnswer, TrimAnswer, Volumes};
-use crate::service::{Inspection, Trashed, VolumeView, Who};
+use crate::service::{Inspection, TaskView, Trashed, VolumeView, Who};
 use crate::volume::VolumeName;
 
 /// `ls`
@@ -137,6 +137,8 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair("Size", status.size);
     table.pair("Stored", or_dash(inspection.stored));
     table.pair("Used", or_dash(status.used));
+    table.pair_if("Old files", status.files.as_ref().map(old_files::state));
+    table.pair_if("Under way", status.task.as_ref().map(under_way));
     table.pair("File system", or_dash(status.file_system.as_ref()));
     table.pair("Features", inspection.features.join(", "));
     let options = status.options.iter().map(|(key, value)| format!("{key}={value}"));
@@ -151,6 +153,12 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair_if("Last error", status.last_error.as_ref());
     table.pair_if("Known at", status.as_of.map(moment));
     table.print()
+}
+
+fn under_way(task: &TaskView) -> String {
+    let percent = task.done.saturating_mul(100).checked_div(task.total);
+    let far = percent.map_or_else(String::new, |percent| format!(", {percent} % done"));
+    format!("{} since {}{far}", task.what.as_str(), moment(task.since))
 }
 
 fn who_has(who: &Who) -> String {

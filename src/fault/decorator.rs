@@ -12,9 +12,9 @@ use super::FaultPlan;
 use crate::ceph::{
     self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo,
     ImageLayout, ImageSnapshot, Images, Interval, Lease, Leases, Liveness, LockOwner, Manager,
-    Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Snapshots,
-    SubvolumeInfo, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes, Swap,
-    TrashedImage, Watch, Watcher,
+    Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Progress,
+    Snapshots, SubvolumeInfo, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
+    Swap, TrashedImage, Watch, Watcher,
 };
 use crate::deadline::Deadline;
 use crate::system::{
@@ -104,7 +104,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
     fn snapshot_list(&self, image: &ImageSpec) -> Vec<ImageSnapshot>;
     fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> ();
     fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Vec<ImageSpec>;
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> ();
+    fn snapshot_rollback(&self, image: &ImageSpec, name: &str, progress: Progress<'_>) -> ();
     fn snapshot_changed(
         &self, image: &ImageSpec, from: Option<&str>, to: Option<&str>
     ) -> ByteSize;
@@ -112,7 +112,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
         &self, parent: &ImageSpec, snapshot: &str, child: &ImageSpec, layout: &ImageLayout
     ) -> ();
     fn image_parent(&self, image: &ImageSpec) -> Option<(ImageSpec, String)>;
-    fn image_flatten(&self, image: &ImageSpec) -> ();
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> ();
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Vec<(String, String)>;
     fn metadata_remove(&self, image: &ImageSpec, key: &str) -> ();
     fn trash_snapshots_remove(&self, at: &Location, id: &str) -> ();
@@ -246,6 +246,10 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     fn folder_mounts(&self) -> Vec<FolderMount>;
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
+    fn can_restore_folder(&self) -> ();
+    fn restore_folder(
+        &self, mounted: &Path, snapshot: &str, progress: Progress<'_>, deadline: &Deadline
+    ) -> ();
 });
 
 through_plan!(Hooks for FaultySystem as "system", system {

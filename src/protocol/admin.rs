@@ -9,6 +9,7 @@
 //! DELETE /ceph/v1/volumes/NAME[?policy=trash|delete|keep] → Nothing
 //! POST   /ceph/v1/volumes/NAME/resize     ResizeRequest → Resized
 //! POST   /ceph/v1/volumes/NAME/trim                     → TrimAnswer
+//! POST   /ceph/v1/volumes/NAME/old-files  OldFilesRequest → OldFilesView
 //! POST   /ceph/v1/volumes/NAME/protect    ProtectRequest → Nothing
 //! POST   /ceph/v1/volumes/NAME/release    ReleaseRequest → Released
 //! GET    /ceph/v1/volumes/NAME/who                      → Who
@@ -16,11 +17,14 @@
 //! DELETE /ceph/v1/volumes/NAME/snapshots/SNAPSHOT       → Nothing
 //! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/protect ProtectRequest → Nothing
 //! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/diff[?to=SNAPSHOT] → Changed
+//! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/rollback → RollbackPlan
+//! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/rollback → RolledBack
 //! POST   /ceph/v1/snapshots               SnapshotRequest → SnapshotsAnswer
 //! GET    /ceph/v1/schedules                             → SchedulesAnswer
 //! POST   /ceph/v1/volumes/NAME/schedule   ScheduleRequest → ScheduleView
 //! POST   /ceph/v1/volumes/NAME/schedule/pause PauseRequest → ScheduleView
 //! POST   /ceph/v1/volumes/NAME/schedule/run             → SnapshotView
+//! GET    /ceph/v1/tasks                                 → TasksAnswer
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
@@ -44,7 +48,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::service::{
-    Created, Drained, ErrorKind, Finding, ScheduleView, SnapshotView, Trashed, VolumeView,
+    Created, Drained, ErrorKind, Finding, ScheduleView, SnapshotView, TaskView, Trashed, VolumeView,
 };
 use crate::volume::{ByteSize, Consistency, Options, SnapshotName, VolumeName};
 
@@ -109,6 +113,15 @@ pub struct ResizeRequest {
 pub struct TrimAnswer {
     /// The bytes.
     pub bytes: ByteSize,
+}
+
+/// Asks for the old files of a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OldFilesRequest {
+    /// Has them removed.
+    #[serde(default)]
+    pub remove: bool,
 }
 
 /// Sets or lifts delete protection.
@@ -205,6 +218,14 @@ pub struct ScheduleRequest {
 pub struct PauseRequest {
     /// It is to rest.
     pub paused: bool,
+}
+
+/// What takes long in the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TasksAnswer {
+    /// What is under way, or ended a short while ago; by the volumes' names.
+    pub tasks: Vec<TaskView>,
 }
 
 /// What can be brought back.

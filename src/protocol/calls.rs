@@ -12,8 +12,9 @@ use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
-    ScheduleView, SnapshotOrder, SnapshotView, VolumeError,
+    Changed, Created, Drained, ErrorKind, Listed, Lookup, OldFilesView, Rebuilt, Released, Resized,
+    Result, RollbackPlan, RolledBack, ScheduleView, SnapshotOrder, SnapshotView, TaskView,
+    VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -176,6 +177,12 @@ impl Jobs {
         .await
     }
 
+    /// The tool's look at old files, and their removal.
+    pub(super) async fn old_files(&self, name: VolumeName, remove: bool) -> Result<OldFilesView> {
+        let call = self.call("old files of", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| verbs.old_files(&name, remove, by)).await
+    }
+
     /// The tool's protect.
     pub(super) async fn protect(&self, name: VolumeName, protected: bool) -> Result<()> {
         let call = self.call("protect", name.as_str(), self.limits.other);
@@ -258,6 +265,28 @@ impl Jobs {
         .await
     }
 
+    /// The tool's look at what a rollback would lose: a long call, as a comparison is.
+    pub(super) async fn rollback_plan(
+        &self,
+        name: VolumeName,
+        to: SnapshotName,
+    ) -> Result<RollbackPlan> {
+        let call = self.call("rollback", name.as_str(), self.limits.snapshot);
+        self.run(call, move |verbs, by| verbs.rollback_plan(&name, &to, by)).await
+    }
+
+    /// The tool's rollback. It may go on after the answer.
+    pub(super) async fn rollback(&self, name: VolumeName, to: SnapshotName) -> Result<RolledBack> {
+        let call = self.call("rollback", name.as_str(), self.limits.mount);
+        self.run(call, move |verbs, by| {
+            verbs.rollback(&name, &to, by).inspect(|rolled| {
+                let RolledBack { snapshot, safety, outcome } = rolled;
+                tracing::info!(%snapshot, %safety, ?outcome, "rolled back");
+            })
+        })
+        .await
+    }
+
     /// The tool's pause of a schedule, or the end of it.
     pub(super) async fn pause_schedule(
         &self,
@@ -276,6 +305,11 @@ impl Jobs {
     pub(super) async fn run_schedule(&self, name: VolumeName) -> Result<SnapshotView> {
         let call = self.call("run the schedule of", name.as_str(), self.limits.snapshot);
         self.run(call, move |verbs, by| verbs.run_schedule(&name, by)).await
+    }
+
+    /// The tool's look at what takes long.
+    pub(super) async fn tasks(&self) -> Result<Vec<TaskView>> {
+        self.run(self.quick_call("tasks", ""), |verbs, _| Ok(verbs.tasks())).await
     }
 
     /// The tool's release.

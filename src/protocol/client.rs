@@ -18,14 +18,14 @@ use tokio::net::UnixStream;
 
 use super::admin::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, PauseRequest, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, ScheduleRequest,
-    SchedulesAnswer, SnapshotRequest, SnapshotsAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer,
-    UndeleteRequest, Version, Volumes,
+    OldFilesRequest, PREFIX, PauseRequest, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest,
+    ScheduleRequest, SchedulesAnswer, SnapshotRequest, SnapshotsAnswer, TasksAnswer, TrashAnswer,
+    TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use super::path;
 use crate::service::{
-    Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, ScheduleView,
-    SnapshotView, Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Inspection, OldFilesView, Rebuilt, Released, Resized,
+    RollbackPlan, RolledBack, ScheduleView, SnapshotView, TaskView, Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -185,6 +185,11 @@ impl AdminClient {
         trimmed.map(|TrimAnswer { bytes }| bytes)
     }
 
+    /// The files that a volume's `keep-files` is about; removed with `remove`.
+    pub async fn old_files(&self, name: &str, remove: bool) -> Result<OldFilesView> {
+        self.post(&of_volume(name, "/old-files"), &OldFilesRequest { remove }).await
+    }
+
     /// Sets or lifts delete protection.
     pub async fn protect(&self, name: &str, protected: bool) -> Result<()> {
         let request = ProtectRequest { protected };
@@ -263,6 +268,23 @@ impl AdminClient {
     pub async fn run_schedule(&self, name: &str) -> Result<SnapshotView> {
         let path = of_volume(name, "/schedule/run");
         self.call(Method::POST, &path, Bytes::from_static(b"{}"), LONG_LIMIT).await
+    }
+
+    /// What a rollback would lose.
+    pub async fn rollback_plan(&self, name: &str, snapshot: &str) -> Result<RollbackPlan> {
+        let path = of_snapshot(name, snapshot, "/rollback");
+        self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
+    /// Rolls a volume back. Where the answer says that it goes on, [`AdminClient::tasks`] tells the
+    /// rest.
+    pub async fn rollback(&self, name: &str, snapshot: &str) -> Result<RolledBack> {
+        self.post(&of_snapshot(name, snapshot, "/rollback"), &Nothing {}).await
+    }
+
+    /// What takes long in the daemon, or ended a short while ago.
+    pub async fn tasks(&self) -> Result<Vec<TaskView>> {
+        self.get("tasks").await.map(|TasksAnswer { tasks }| tasks)
     }
 
     /// Makes a volume of an image that is there.

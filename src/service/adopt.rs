@@ -319,6 +319,8 @@ fn foreign(plan: &Plan) -> Record {
         claim: None,
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
+        rolling: None,
+        files: None,
         other: serde_json::Map::new(),
     }
 }

@@ -70,6 +70,7 @@ impl Service {
             let newer = crate::catalog::CatalogError::Newer(record.version);
             return Err(self.failed(verb, newer));
         }
+        self.refuse_rolling_below(verb, &record)?;
         let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
         let reference = self.begin(verb, &record)?;
         match self.bring_up(verb, &reference, &options) {
@@ -157,6 +158,8 @@ impl Service {
         options: &VolumeOptions,
     ) -> Result<Reference> {
         let record = self.claim(verb, begun)?;
+        // A rollback that began meanwhile has not seen the claim.
+        self.refuse_rolling_below(verb, &record)?;
         let request = AttachRequest {
             location: begun.location.clone(),
             read_only: begun.read_only,
@@ -256,6 +259,7 @@ impl Service {
     /// Undoes whatever of a mount is there, from wherever it stopped: unmount, unmap, drop the
     /// claim, drop the reference. A repeat goes on where the last one failed.
     pub(super) fn take_down(&self, verb: Verb<'_>, mut reference: Reference) -> Result<()> {
+        self.searches.call_off(verb.name);
         if reference.phase != Phase::Detaching || !reference.ids.is_empty() {
             reference.phase = Phase::Detaching;
             reference.ids.clear();

@@ -42,6 +42,7 @@ impl Service {
                 let cause = "the volume was removed, or made anew, at the same time";
                 return Err(verb.error(ErrorKind::Unavailable, cause));
             }
+            self.refuse_rolling(verb, &entry.record)?;
             let verdict = if reference.shared {
                 self.judge_sharer(verb, &entry.record)?
             } else {

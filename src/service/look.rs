@@ -17,7 +17,7 @@ use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
 use crate::volume::{
-    ByteSize, Claim, Place, Record, RecordState, SnapshotState, VolumeKind, VolumeName,
+    ByteSize, Claim, Place, Record, RecordState, Rolling, SnapshotState, VolumeKind, VolumeName,
 };
 
 impl Service {
@@ -70,6 +70,8 @@ impl Service {
             holder: None,
             sharers: Vec::new(),
             snapshots: SnapshotState::default(),
+            files: None,
+            task: None,
             mounts: Vec::new(),
             last_error: None,
             warnings: vec![warning.to_owned()],
@@ -178,11 +180,14 @@ impl Service {
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
             sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
             snapshots: record.snapshots.clone(),
+            files: record.files,
+            task: self.tasks.on(name),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
             warnings: room_warning(record, &observed.rooms)
                 .into_iter()
                 .chain(discard_warning(record, attachment))
+                .chain(rolling_warning(record))
                 .collect(),
             as_of,
         };
@@ -304,6 +309,15 @@ fn room_warning(record: &Record, rooms: &HashMap<String, PoolUsage>) -> Option<S
     let free = room.free;
     let grows = || format!("the volume can grow larger than what pool {pool} has free ({free})");
     (still_to_come > free.bytes()).then(grows)
+}
+
+fn rolling_warning(record: &Record) -> Option<String> {
+    let Rolling { snapshot, work, .. } = record.rolling.as_ref()?;
+    let (host, since) = (&work.host, work.since);
+    Some(format!(
+        "it is being rolled back to its snapshot {snapshot} by host {host} (seen at {since:.0}), and \
+         cannot be mounted until that is done"
+    ))
 }
 
 /// `discard` is accepted on every host, because another one may have another mapper.

@@ -29,6 +29,10 @@ impl Service {
         let _guard = self.lock(verb)?;
         self.await_cluster(verb)?;
         let record = self.ready(verb)?;
+        // A quota is none of its business, and may have to grow for it.
+        if record.kind == VolumeKind::Rbd {
+            self.refuse_rolling(verb, &record)?;
+        }
         let from = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?.size;
         self.check_size(verb, &record, from, size)?;
         if size != from {

@@ -133,6 +133,8 @@ impl Service {
             claim: None,
             sharers: Vec::new(),
             snapshots,
+            rolling: None,
+            files: None,
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
@@ -274,6 +276,7 @@ impl Service {
             RecordState::Ready => {}
         }
         self.refuse_protected(verb, &entry.record)?;
+        self.refuse_rolling(verb, &entry.record)?;
         self.refuse_with_folders(verb, &entry.record)?;
         self.let_go(verb)?;
         // Letting go has changed the record.
@@ -465,7 +468,7 @@ impl Service {
 
 /// What no daemon acts on yet is not taken as if one did.
 fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 3] = ["from", "flatten", "keep-files"];
+    const UNSERVED: [&str; 2] = ["from", "flatten"];
     match UNSERVED.iter().find(|name| given.contains_key(**name)) {
         None => Ok(()),
         Some(name) => {

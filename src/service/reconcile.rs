@@ -186,6 +186,9 @@ impl Service {
             tracing::info!(volume = %verb.name, "its mount serves again");
         }
         self.refresh_usage(reference, verb.deadline);
+        if !self.known.is_away() {
+            self.look_for_old_files(reference);
+        }
     }
 
     fn refresh_usage(&self, reference: &Reference, deadline: &Deadline) {
@@ -202,6 +205,9 @@ impl Service {
             return;
         }
         let targets = evidence.targets_below(attached, &self.settings.mount_root);
+        if targets.iter().any(|target| self.is_worked_on(target)) {
+            return;
+        }
         let nowhere = self.settings.mount_root.clone();
         let target = targets.first().unwrap_or(&nowhere);
         match self.backend.holders(attached, target) {
@@ -246,14 +252,16 @@ impl Service {
         }
         let Ok(records) = self.known.list() else { return };
         for (name, stored) in records.iter() {
-            if stored.state == RecordState::Ready && !stored.taking {
+            if stored.state == RecordState::Ready && !stored.taking && !stored.rolling {
                 continue;
             }
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
             let entry = stored.entry();
             let done = match entry.record.state {
-                RecordState::Ready => self.settle_alone(verb, &entry.record),
+                RecordState::Ready => self
+                    .refuse_rolling(verb, &entry.record)
+                    .and_then(|()| self.settle_alone(verb, &entry.record)),
                 RecordState::Removing => self.take_over_remove(verb, &entry),
                 RecordState::Creating => self.settle_create(verb, &entry),
             };

@@ -138,6 +138,7 @@ impl Service {
     ) -> Result<()> {
         let verb = Verb::new("remove snapshot of", name, deadline);
         let (record, note) = self.at_snapshot(verb, snapshot)?;
+        self.refuse_rolling(verb, &record)?;
         if note.is_some_and(|note| note.protected) {
             let unprotect = format!("docker ceph snapshot unprotect {name} {snapshot}");
             return Err(verb

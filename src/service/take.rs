@@ -26,8 +26,8 @@ use super::{ErrorKind, Result, Service, SnapshotOrder, SnapshotView, Verb, Volum
 use crate::backend::{Snapshotting, StoredSnapshot};
 use crate::deadline::Deadline;
 use crate::volume::{
-    Claim, Consistency, Record, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState, Taking,
-    VolumeName,
+    Claim, Consistency, Record, Rolling, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState,
+    Taking, VolumeName,
 };
 
 /// How often a snapshot is begun anew because the volume was mounted or unmounted meanwhile.
@@ -124,6 +124,10 @@ impl Service {
         self.settle_taking(verb, &record)?;
         // The share in the lease stands from here on.
         self.cluster_time(verb)?;
+        // The one that a rollback makes first is its own.
+        if record.rolling.as_ref().is_none_or(|rolling| rolling.safety != *snapshot) {
+            self.refuse_rolling(verb, &record)?;
+        }
         if record.is_read_only() {
             return Err(
                 verb.error(ErrorKind::InvalidArgument, "it is read-only, and never changes")
@@ -137,7 +141,9 @@ impl Service {
         let taking = Taking { snapshot: snapshot.clone(), work: self.work() };
         let record = self.change(verb, |record| {
             let mut record = record.clone();
-            let free = record.snapshots.taking.is_none();
+            let rolled = |rolling: &Rolling| rolling.safety != *snapshot;
+            let free =
+                record.snapshots.taking.is_none() && !record.rolling.as_ref().is_some_and(rolled);
             record.snapshots.taking = Some(taking.clone());
             free.then_some(record)
         })?;

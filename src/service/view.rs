@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::volume::{ByteSize, Place, SnapshotState, VolumeKind, VolumeName};
+use super::TaskView;
+use crate::volume::{ByteSize, FilesState, Place, SnapshotState, VolumeKind, VolumeName};
 
 /// A volume as `Get` answers it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,12 @@ pub struct Status {
     /// Its snapshots, as they were when one was last made, changed or removed.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
+    /// Its old files, where the option `keep-files` has them removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesState>,
+    /// What takes long on this volume and is under way in this host's daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskView>,
     /// The mount IDs on this host.
     pub mounts: Vec<String>,
     /// The last error of this volume on this host, until it works again.

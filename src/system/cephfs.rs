@@ -29,6 +29,7 @@ mod fuse;
 mod kernel;
 mod options;
 mod record;
+mod restore;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ use super::{
     SystemErrorKind, holders,
 };
 use crate::deadline::Deadline;
+use crate::progress::Progress;
 use crate::volume::CephFsClient;
 
 pub(crate) use record::Found;
@@ -102,6 +104,23 @@ impl FolderMounts for LinuxSystem {
         let call = Call::FolderUsage { target: target.to_owned() };
         let usage = self.kernel().call(&call, deadline);
         usage.map_err(|kind| kind.during(format!("read the usage of {}", target.display())))
+    }
+
+    fn can_restore_folder(&self) -> Result<()> {
+        self.restorers().map(drop).map_err(|kind| kind.during("copy a snapshot back"))
+    }
+
+    fn restore_folder(
+        &self,
+        mounted: &Path,
+        snapshot: &str,
+        progress: Progress<'_>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let restored = self.restore(mounted, snapshot, progress, deadline);
+        restored.map_err(|kind| {
+            kind.during(format!("copy snapshot {snapshot} back to {}", mounted.display()))
+        })
     }
 }
 

@@ -49,6 +49,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("modprobe", "kmod"),
     ("rbd-fuse", "rbd-fuse"),
     ("rbd-nbd", "rbd-nbd"),
+    ("rsync", "rsync"),
+    ("setpriv", "util-linux"),
 ];
 
 /// The folders that programs are run from.
@@ -151,10 +153,30 @@ impl Command {
         self.run_logged(deadline, |_| ())
     }
 
+    /// Runs it to its end, which must be a good one, and has what it has printed so far looked at
+    /// now and then.
+    pub(crate) fn run_watched(
+        &self,
+        deadline: &Deadline,
+        watch: &dyn Fn(&[u8]),
+    ) -> Result<Output, SystemErrorKind> {
+        let output = self.run_looked_at(deadline, watch, |_| ())?;
+        if output.status.success() { Ok(output) } else { Err(self.failed(&output)) }
+    }
+
     /// Runs it to its end, good or bad, and has its output logged, also where it is killed.
     pub(crate) fn run_logged(
         &self,
         deadline: &Deadline,
+        log: impl FnOnce(&Output),
+    ) -> Result<Output, SystemErrorKind> {
+        self.run_looked_at(deadline, &|_| (), log)
+    }
+
+    fn run_looked_at(
+        &self,
+        deadline: &Deadline,
+        watch: &dyn Fn(&[u8]),
         log: impl FnOnce(&Output),
     ) -> Result<Output, SystemErrorKind> {
         let started = Instant::now();
@@ -162,7 +184,7 @@ impl Command {
             return Err(SystemErrorKind::Timeout { after: Duration::ZERO });
         }
         let mut running = Running::start(self)?;
-        let ended = running.wait(deadline).or_else(|| running.kill());
+        let ended = running.wait(deadline, watch).or_else(|| running.kill());
         let after = started.elapsed();
         tracing::debug!(program = %self.program.display(), args = ?self.args,
             status = ?ended.map(|end| end.into_raw()), ms = after.as_millis(), "program run");
@@ -244,11 +266,13 @@ impl Running {
         Ok(Self { pid, child, end, stdout, stderr, killed: false })
     }
 
-    fn wait(&mut self, deadline: &Deadline) -> Option<ExitStatus> {
+    fn wait(&mut self, deadline: &Deadline, watch: &dyn Fn(&[u8])) -> Option<ExitStatus> {
         while !deadline.is_over() {
             match self.end.recv_timeout(deadline.left().min(SLICE)) {
                 Ok(status) => return Some(status),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    watch(&self.stdout.text.lock().unwrap_or_else(PoisonError::into_inner));
+                }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }

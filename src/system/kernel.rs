@@ -25,6 +25,7 @@ mod loop_device;
 mod old_files;
 mod rbd;
 mod server;
+mod snapshot;
 mod xattr;
 
 pub(crate) use cephfs::MountCephFs;
@@ -102,6 +103,8 @@ pub(crate) enum Call {
     ThawLeftOver { mountpoint: PathBuf },
     /// Finds files by their age, as `OldFiles`.
     OldFiles(FindOld),
+    /// The folder that shows a snapshot of a mounted folder of CephFS.
+    FindSnapshot { folder: PathBuf, name: String },
     /// Starts a program that outlives us; its process, as `ProcessId`.
     Detach(Detach),
 }

@@ -80,6 +80,20 @@ pub struct Taking {
     pub work: Work,
 }
 
+/// A rollback on its way. Until it is gone from the record, what is stored may be neither what it was
+/// nor what the snapshot holds, and nobody mounts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rolling {
+    /// The snapshot whose content the volume gets.
+    pub snapshot: SnapshotName,
+    /// The snapshot of what it was before: made first, so that without it nothing has changed yet.
+    pub safety: SnapshotName,
+    /// The size that the volume had, and is to have again.
+    pub size: ByteSize,
+    /// Who does it. `since` is renewed while somebody does.
+    pub work: Work,
+}
+
 /// A snapshot in a few words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -142,6 +156,27 @@ impl SnapshotState {
     }
 }
 
+/// What is known of the old files of a volume that has `keep-files`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FilesState {
+    /// When they were last looked for, or since when somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked: Option<Timestamp>,
+    /// When they were listed at first, and not removed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Timestamp>,
+    /// When they were last removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
+    /// How many there were the last time.
+    #[serde(default)]
+    pub count: u64,
+    /// The space that they took, in bytes.
+    #[serde(default)]
+    pub bytes: ByteSize,
+}
+
 /// What the catalog knows of a volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -184,6 +219,12 @@ pub struct Record {
     /// Its snapshots.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
+    /// It is being rolled back, or a daemon died while it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
+    /// Its old files, where they are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesState>,
     /// Fields of a newer version.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -274,6 +315,8 @@ impl Record {
                 paused: self.snapshots.paused,
                 ..SnapshotState::default()
             },
+            rolling: None,
+            files: None,
             ..self.clone()
         };
         Description { name: name.clone(), forgotten: false, record }

@@ -10,6 +10,7 @@ mod daemon;
 mod engine_restarts;
 mod full_pool;
 mod main_job;
+mod old_files;
 mod older_engines;
 mod operator;
 mod outage;

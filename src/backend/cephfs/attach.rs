@@ -172,7 +172,7 @@ impl CephFsBackend {
     }
 
     /// The client to use: the volume's, else the kernel's, else `ceph-fuse`.
-    fn choose_client(&self, asked: Option<CephFsClient>) -> Result<CephFsClient> {
+    pub(super) fn choose_client(&self, asked: Option<CephFsClient>) -> Result<CephFsClient> {
         let supported = self.system.cephfs_clients();
         let missing = |client: CephFsClient| {
             supported.iter().find(|s| s.client == client).and_then(|s| s.missing.clone())

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::super::rbd::NOTE_PREFIX;
-use super::super::{BackendError, Freezing, Result, Snapshotting, Still, StoredSnapshot};
+use super::super::{BackendError, Freezing, Result, RollBack, Snapshotting, Still, StoredSnapshot};
 use super::{CephFsBackend, Folder};
 use crate::ceph::{ClusterErrorKind, SubvolumeSnapshot};
 use crate::deadline::Deadline;
-use crate::system::Stood;
+use crate::system::{FolderMountRequest, Stood};
 use crate::volume::{ByteSize, FolderSpec, SnapshotName, SubvolumeSpec};
 
 impl Snapshotting<FolderSpec> for CephFsBackend {
@@ -70,7 +70,62 @@ impl Snapshotting<FolderSpec> for CephFsBackend {
     ) -> Result<Option<ByteSize>> {
         Ok(None)
     }
+
+    fn can_roll_back(&self, location: &FolderSpec) -> Result<()> {
+        subvolume(location)?;
+        Ok(self.system.can_restore_folder()?)
+    }
+
+    fn roll_back(
+        &self,
+        location: &FolderSpec,
+        order: &RollBack<'_>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let at = subvolume(location)?;
+        self.clear(order.aside, deadline)?;
+        let access = self.access(location, false)?;
+        if order.again {
+            // Whoever was at it must not come back to it.
+            self.cluster.subvolume_evict(at, &access.client_id)?;
+        }
+        let info = self.cluster.subvolume_info(at)?;
+        let request = FolderMountRequest {
+            client: self.choose_client(None)?,
+            fs: at.fs.clone(),
+            path: info.path,
+            target: order.aside.to_owned(),
+            read_only: false,
+            options: Vec::new(),
+            access,
+            id: serde_json::to_string(location).expect("a place is plain data"),
+        };
+        let mount = self.system.mount_folder(&request, &deadline.at_most(MOUNT))?;
+        order.begun.set(true);
+        let restored = self
+            .system
+            .restore_folder(&mount.target, order.snapshot.as_str(), order.progress, deadline)
+            .map_err(BackendError::from);
+        let unmounted = self.system.unmount_folder(&mount, &deadline.for_undo(MOUNT));
+        match restored {
+            Ok(()) => Ok(unmounted?),
+            Err(error) => Err(error.with_undo(unmounted.map_err(BackendError::from))),
+        }
+    }
 }
+
+impl CephFsBackend {
+    /// Takes down what an earlier daemon has left mounted there.
+    fn clear(&self, target: &Path, deadline: &Deadline) -> Result<()> {
+        let left = self.system.folder_mounts()?.into_iter().find(|mount| mount.target == target);
+        left.map_or(Ok(()), |mount| {
+            Ok(self.system.unmount_folder(&mount, &deadline.at_most(MOUNT))?)
+        })
+    }
+}
+
+/// How long a mount or an unmount may take that nobody waits for.
+const MOUNT: Duration = Duration::from_secs(60);
 
 /// The manager keeps no capitals in a key: `A` becomes `_a`, and `_` becomes `__`.
 fn note_key(name: &str) -> String {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{BackendError, Freezing, Result, Snapshotting, Still, StoredSnapshot};
+use super::super::{BackendError, Freezing, Result, RollBack, Snapshotting, Still, StoredSnapshot};
 use super::RbdBackend;
-use crate::ceph::ClusterErrorKind;
+use crate::ceph::{ClusterError, ClusterErrorKind};
 use crate::deadline::Deadline;
 use crate::system::{Frozen, MappedDevice, Stood, System};
 use crate::volume::{ByteSize, ImageSpec, SnapshotName};
@@ -66,6 +66,20 @@ impl Snapshotting<ImageSpec> for RbdBackend {
     ) -> Result<Option<ByteSize>> {
         let (from, to) = (from.map(SnapshotName::as_str), to.map(SnapshotName::as_str));
         Ok(Some(self.cluster.snapshot_changed(location, from, to)?))
+    }
+
+    fn can_roll_back(&self, _: &ImageSpec) -> Result<()> {
+        Ok(())
+    }
+
+    fn roll_back(&self, location: &ImageSpec, order: &RollBack<'_>, _: &Deadline) -> Result<()> {
+        let name = order.snapshot.as_str();
+        let done = self.cluster.snapshot_rollback(location, name, order.progress);
+        let untouched = |error: &ClusterError| {
+            matches!(error.kind, ClusterErrorKind::Busy | ClusterErrorKind::NotFound)
+        };
+        order.begun.set(order.begun.get() || !done.as_ref().err().is_some_and(untouched));
+        Ok(done?)
     }
 }
 

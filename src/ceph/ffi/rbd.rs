@@ -129,6 +129,7 @@ c_functions! {
     fn rbd_stat(image: rbd_image_t, info: *mut rbd_image_info_t, size: usize) -> c_int;
     fn rbd_get_id(image: rbd_image_t, id: *mut c_char, length: usize) -> c_int;
     fn rbd_get_features(image: rbd_image_t, features: *mut u64) -> c_int;
+    fn rbd_get_flags(image: rbd_image_t, flags: *mut u64) -> c_int;
     fn rbd_get_data_pool_id(image: rbd_image_t) -> i64;
     fn rbd_get_create_timestamp(image: rbd_image_t, created: *mut timespec) -> c_int;
     fn rbd_resize2(
@@ -186,6 +187,9 @@ c_functions! {
         child_io: rados_ioctx_t, child: *const c_char, options: rbd_image_options_t,
     ) -> c_int;
     fn rbd_flatten_with_progress(
+        image: rbd_image_t, progress: librbd_progress_fn_t, argument: *mut c_void,
+    ) -> c_int;
+    fn rbd_rebuild_object_map(
         image: rbd_image_t, progress: librbd_progress_fn_t, argument: *mut c_void,
     ) -> c_int;
     fn rbd_trash_move(io: rados_ioctx_t, name: *const c_char, delay: u64) -> c_int;

@@ -7,8 +7,8 @@ use hyper::{Method, Request, header};
 
 use super::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
-    UndeleteRequest, Version, Volumes,
+    OldFilesRequest, PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TasksAnswer,
+    TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use super::{schedules, snapshots};
 use crate::protocol::body::{self, Received, Unreadable};
@@ -29,11 +29,13 @@ enum Route {
     Remove(String),
     Resize(String),
     Trim(String),
+    OldFiles(String),
     Protect(String),
     Release(String),
     Who(String),
     Snapshots(snapshots::Route),
     Schedules(schedules::Route),
+    Tasks,
     Adopt,
     Trash,
     Undelete,
@@ -61,11 +63,13 @@ pub(in crate::protocol) async fn handle(
         Route::Remove(name) => Ok(remove(jobs, &name, head.uri.query()).await),
         Route::Resize(name) => resize(jobs, &name, body).await,
         Route::Trim(name) => Ok(trim(jobs, &name).await),
+        Route::OldFiles(name) => old_files(jobs, &name, body).await,
         Route::Protect(name) => protect(jobs, &name, body).await,
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
         Route::Snapshots(route) => snapshots::handle(jobs, route, head.uri.query(), body).await,
         Route::Schedules(route) => schedules::handle(jobs, route, body).await,
+        Route::Tasks => Ok(tasks(jobs).await),
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
@@ -88,6 +92,7 @@ impl Route {
             ("DELETE", ["volumes", name]) => Self::Remove(path::decode(name)?),
             ("POST", ["volumes", name, "resize"]) => Self::Resize(path::decode(name)?),
             ("POST", ["volumes", name, "trim"]) => Self::Trim(path::decode(name)?),
+            ("POST", ["volumes", name, "old-files"]) => Self::OldFiles(path::decode(name)?),
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
             ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
@@ -97,6 +102,7 @@ impl Route {
             (method, ["schedules"] | ["volumes", _, "schedule", ..]) => {
                 Self::Schedules(schedules::Route::parse(method, &segments)?)
             }
+            ("GET", ["tasks"]) => Self::Tasks,
             ("POST", ["adopt"]) => Self::Adopt,
             ("GET", ["trash"]) => Self::Trash,
             ("POST", ["undelete"]) => Self::Undelete,
@@ -195,6 +201,15 @@ async fn trim(jobs: &Jobs, name: &str) -> Reply {
     Reply::admin_result(trimmed.map(|bytes| TrimAnswer { bytes }))
 }
 
+async fn old_files(jobs: &Jobs, name: &str, body: Received) -> Decoded {
+    let OldFilesRequest { remove } = body::decode(body)?;
+    let found = match parse_name("old files of", name) {
+        Ok(name) => jobs.old_files(name, remove).await,
+        Err(error) => Err(error),
+    };
+    Ok(Reply::admin_result(found))
+}
+
 async fn protect(jobs: &Jobs, name: &str, body: Received) -> Decoded {
     let ProtectRequest { protected } = body::decode(body)?;
     let done = match parse_name("protect", name) {
@@ -228,6 +243,10 @@ async fn who(jobs: &Jobs, name: &str) -> Reply {
         Err(error) => Err(error),
     };
     Reply::admin_result(who)
+}
+
+async fn tasks(jobs: &Jobs) -> Reply {
+    Reply::admin_result(jobs.tasks().await.map(|tasks| TasksAnswer { tasks }))
 }
 
 async fn adopt(jobs: &Jobs, body: Received) -> Decoded {

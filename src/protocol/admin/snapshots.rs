@@ -23,6 +23,8 @@ pub(super) enum Route {
     Remove(String, String),
     Protect(String, String),
     Diff(String, String),
+    RollbackPlan(String, String),
+    Rollback(String, String),
 }
 
 impl Route {
@@ -38,6 +40,12 @@ impl Route {
             }
             ("GET", ["volumes", name, "snapshots", snapshot, "diff"]) => {
                 Self::Diff(path::decode(name)?, path::decode(snapshot)?)
+            }
+            ("GET", ["volumes", name, "snapshots", snapshot, "rollback"]) => {
+                Self::RollbackPlan(path::decode(name)?, path::decode(snapshot)?)
+            }
+            ("POST", ["volumes", name, "snapshots", snapshot, "rollback"]) => {
+                Self::Rollback(path::decode(name)?, path::decode(snapshot)?)
             }
             _ => return None,
         })
@@ -56,6 +64,8 @@ pub(super) async fn handle(
         Route::Remove(name, snapshot) => Ok(remove(jobs, &name, &snapshot).await),
         Route::Protect(name, snapshot) => protect(jobs, &name, &snapshot, body).await,
         Route::Diff(name, snapshot) => Ok(diff(jobs, &name, &snapshot, query).await),
+        Route::RollbackPlan(name, snapshot) => Ok(rollback_plan(jobs, &name, &snapshot).await),
+        Route::Rollback(name, snapshot) => Ok(rollback(jobs, &name, &snapshot).await),
     }
 }
 
@@ -144,6 +154,22 @@ async fn diff(jobs: &Jobs, name: &str, snapshot: &str, query: Option<&str>) -> R
         Err(error) => Err(error),
     };
     Reply::admin_result(changed)
+}
+
+async fn rollback_plan(jobs: &Jobs, name: &str, snapshot: &str) -> Reply {
+    let planned = match pair("rollback", name, snapshot) {
+        Ok((name, snapshot)) => jobs.rollback_plan(name, snapshot).await,
+        Err(error) => Err(error),
+    };
+    Reply::admin_result(planned)
+}
+
+async fn rollback(jobs: &Jobs, name: &str, snapshot: &str) -> Reply {
+    let rolled = match pair("rollback", name, snapshot) {
+        Ok((name, snapshot)) => jobs.rollback(name, snapshot).await,
+        Err(error) => Err(error),
+    };
+    Reply::admin_result(rolled)
 }
 
 fn until(query: Option<&str>) -> std::result::Result<Option<SnapshotName>, String> {

@@ -12,7 +12,7 @@ use nix::sys::statfs::statfs;
 use serde::Serialize;
 use sys_mount::MountFlags;
 
-use super::{Answer, Call, Failure, cephfs, detach, folder, freeze, ioctl, loop_device};
+use super::{Answer, Call, Failure, cephfs, detach, folder, freeze, ioctl, loop_device, snapshot};
 use crate::system::{FsUsage, superblock};
 use crate::volume::ByteSize;
 
@@ -48,6 +48,7 @@ pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
         Call::Freeze(freeze) => freeze.serve(connection),
         Call::ThawLeftOver { mountpoint } => value(freeze::thaw_left_over(mountpoint)),
         Call::OldFiles(find) => value(find.run()),
+        Call::FindSnapshot { folder, name } => value(snapshot::find(folder, name)),
         Call::Detach(program) => value(detach::start(program)),
     }
 }

@@ -78,6 +78,48 @@ const ANSWERS: &[Canned] = &[
         200,
         r#"{"volumes":[{"name":"a","kept":null},{"name":"pgdata","kept":"drain pgdata: in use"}]}"#,
     ),
+    (
+        "GET /ceph/v1/volumes/a/snapshots/before/rollback",
+        200,
+        r#"{"snapshot":"before","created":"2020-01-02T03:04:05Z","changed":12582912,
+        "newer":["later","last"],"size":2147483648,"size-then":1073741824}"#,
+    ),
+    (
+        "POST /ceph/v1/volumes/a/snapshots/before/rollback",
+        200,
+        r#"{"snapshot":"before","safety":"before-rollback-1","outcome":"goes-on"}"#,
+    ),
+    (
+        "GET /ceph/v1/volumes/full/snapshots/before/rollback",
+        423,
+        r#"{"error":"rollback full: volume is in use on host web2","kind":"in-use"}"#,
+    ),
+    (
+        "POST /ceph/v1/volumes/full/snapshots/before/rollback",
+        200,
+        r#"{"snapshot":"before","safety":"before-rollback-1","outcome":"goes-on"}"#,
+    ),
+    (
+        "POST /ceph/v1/volumes/lost/snapshots/before/rollback",
+        200,
+        r#"{"snapshot":"before","safety":"before-rollback-1","outcome":"goes-on"}"#,
+    ),
+    (
+        "POST /ceph/v1/volumes/a/old-files",
+        200,
+        r#"{"older-than":"2026-01-02T03:04:05Z","removed":false,"count":3,"bytes":1048576,
+        "names":["a.log","old/b.log"],"kept":1,"whole":false}"#,
+    ),
+    (
+        "GET /ceph/v1/tasks",
+        200,
+        r#"{"tasks":[{"volume":"a","what":"rollback","done":8,"total":8,
+        "since":"2026-01-02T03:04:05Z","end":{"at":"2026-01-02T03:04:06Z"}},
+        {"volume":"full","what":"rollback","done":3,"total":8,"since":"2026-01-02T03:04:05Z",
+        "end":{"at":"2026-01-02T03:04:06Z",
+        "failure":{"kind":"no-space","error":"rollback full: no room"}}},
+        {"volume":"lost","what":"flatten","done":3,"total":8,"since":"2026-01-02T03:04:05Z"}]}"#,
+    ),
     ("POST /ceph/v1/adopt", 200, r#"{"created":"already-there"}"#),
     ("POST /ceph/v1/undelete", 200, r#"{"name":"new"}"#),
     (
@@ -352,4 +394,58 @@ fn version_works_with_and_without_a_daemon() {
     assert!(text.contains("daemon 9.9.9 (API 1, process 42, since 2026-01-02"), "{text}");
     let text = Program::new().run(&["version"]).succeeded();
     assert!(text.contains("no daemon answers"), "{text}");
+}
+
+#[test]
+fn a_rollback_says_what_it_loses_and_does_it_only_when_told_to() {
+    let (program, asked) = daemon();
+    let ran = program.run(&["snapshot", "rollback", "a", "before"]);
+    let said = ran.failed(2);
+    for text in [
+        "written since 2020-01-02 03:04:05Z (",
+        "d ago) is lost (12 MiB, in whole objects)",
+        "the 2 newer snapshots stay",
+        "had 1 GiB then; it keeps its 2 GiB of now",
+        "give --yes to go on",
+    ] {
+        assert!(said.contains(text), "{said} lacks {text}");
+    }
+    assert!(asked.take().iter().all(|(request, _)| request.starts_with("GET ")), "it changed it");
+    let said = program.run(&["snapshot", "rollback", "full", "before"]).failed(4);
+    assert!(said.contains("in use on host web2"), "{said}");
+}
+
+#[test]
+fn work_that_goes_on_is_waited_for_and_its_end_is_the_commands_end() {
+    let (program, asked) = daemon();
+    let rolled = program.run(&["snapshot", "rollback", "a", "before", "--yes"]).succeeded();
+    assert_eq!(
+        rolled,
+        "a: rolled back to before\nWhat it held until now is in a@before-rollback-1\n"
+    );
+    let requests: Vec<String> = asked.take().into_iter().map(|(request, _)| request).collect();
+    let post = "POST /ceph/v1/volumes/a/snapshots/before/rollback";
+    assert_eq!(requests, [post, "GET /ceph/v1/tasks"], "nothing is drawn on a pipe");
+    let answer = json(program.run(&["--json", "snapshot", "rollback", "a", "before", "-y"]));
+    assert_eq!(answer["outcome"], "done");
+    let said = program.run(&["snapshot", "rollback", "full", "before", "--yes"]).failed(7);
+    assert!(said.contains("rollback full: no room"), "{said}");
+    let said = program.run(&["snapshot", "rollback", "lost", "before", "--yes"]).failed(5);
+    assert!(said.contains("the daemon was started anew"), "{said}");
+}
+
+#[test]
+fn old_files_are_named_and_what_is_not_said_is_counted() {
+    let (program, asked) = daemon();
+    let said = "\
+a.log
+old/b.log
+and 1 more
+a: 3 files (1 MiB), not written since 2026-01-02 03:04:05Z, would be removed; 1 cannot be removed, \
+because of their attributes; not all was looked at in time
+";
+    assert_eq!(program.run(&["old-files", "a"]).succeeded(), said);
+    program.run(&["old-files", "--remove", "a"]).succeeded();
+    let bodies: Vec<String> = asked.take().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, [r#"{"remove":false}"#, r#"{"remove":true}"#]);
 }

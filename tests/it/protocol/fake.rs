@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
-    Rebuilt, Released, Resized, Result, ScheduleView, SnapshotOrder, SnapshotView, Status, Trashed,
-    Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, LongOutcome,
+    Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack,
+    ScheduleView, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure, TaskKind, TaskView,
+    Trashed, Verdict, VolumeError, VolumeView, Who,
 };
+use docker_volume_ceph::system::OldFiles;
 use docker_volume_ceph::volume::{
-    ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
-    SnapshotName, SnapshotState, Trouble, VolumeKind, VolumeName,
+    ByteSize, Consistency, FilesState, ImageSpec, Location, Maker, MountId, Options, Place,
+    RemovePolicy, SnapshotName, SnapshotState, Trouble, VolumeKind, VolumeName,
 };
 use jiff::Timestamp;
 
@@ -128,6 +130,8 @@ pub fn view(name: &VolumeName) -> VolumeView {
         holder: Some(holder),
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
+        files: Some(FilesState { listed: Some(moment()), count: 2, ..FilesState::default() }),
+        task: Some(task(name)),
         mounts: vec!["m1".into()],
         last_error: None,
         warnings: Vec::new(),
@@ -153,6 +157,12 @@ fn a_schedule(volume: VolumeName) -> ScheduleView {
             error: "snapshot data: it does not answer".into(),
         }),
     }
+}
+
+/// A task under way.
+fn task(name: &VolumeName) -> TaskView {
+    let (volume, what) = (name.clone(), TaskKind::Rollback);
+    TaskView { volume, what, done: 3, total: 8, since: moment(), end: None }
 }
 
 /// A snapshot with everything that a view can have.
@@ -372,6 +382,50 @@ impl Verbs for Fake {
 
     fn run_schedule(&self, name: &VolumeName, by: &Deadline) -> Result<SnapshotView> {
         self.act("run-schedule", name, "", by).map(|()| snapshot())
+    }
+
+    fn rollback_plan(
+        &self,
+        name: &VolumeName,
+        to: &SnapshotName,
+        by: &Deadline,
+    ) -> Result<RollbackPlan> {
+        self.act("rollback-plan", name, to.as_str(), by).map(|()| RollbackPlan {
+            snapshot: to.clone(),
+            created: Some(moment()),
+            changed: Some(ByteSize::mib(12)),
+            newer: vec!["later".into()],
+            size: ByteSize::gib(20),
+            size_then: Some(ByteSize::gib(10)),
+        })
+    }
+
+    fn rollback(&self, name: &VolumeName, to: &SnapshotName, by: &Deadline) -> Result<RolledBack> {
+        self.act("rollback", name, to.as_str(), by).map(|()| RolledBack {
+            snapshot: to.clone(),
+            safety: "before-rollback-20261121T205203.123Z".parse().unwrap(),
+            outcome: LongOutcome::GoesOn,
+        })
+    }
+
+    fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView> {
+        let files = OldFiles {
+            count: 2,
+            bytes: ByteSize::mib(3),
+            names: vec!["a.log".into(), "old/b.log".into()],
+            kept: 1,
+            whole: true,
+        };
+        let done = self.act("old-files", name, &remove.to_string(), by);
+        done.map(|()| OldFilesView { older_than: moment(), removed: remove, files })
+    }
+
+    fn tasks(&self) -> Vec<TaskView> {
+        let kind = ErrorKind::NoSpace;
+        let failure = Some(TaskFailure { kind, error: "rollback web: no room".into() });
+        let ended = Some(TaskEnd { at: moment(), failure });
+        let task = |name: &str| task(&name.parse().unwrap());
+        vec![task("pgdata"), TaskView { end: ended, ..task("web") }]
     }
 
     fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {

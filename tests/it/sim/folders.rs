@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use docker_volume_ceph::deadline::Deadline;
+use docker_volume_ceph::progress::Progress;
 use docker_volume_ceph::system::{
     CephFsSupport, DeviceNumber, FolderMount, FolderMountRequest, FolderMounts, FsUsage, Holder,
     Mount, ProcessId, Result, SystemErrorKind,
@@ -237,6 +238,32 @@ impl FolderMounts for SimHost {
         let client = kernel.folders.values().find(|client| client.mount.target == target);
         let stale = client.is_none_or(|client| client.is_stale(&cluster));
         if stale || cluster.reachable { Ok(!stale) } else { Err(timed_out(step)) }
+    }
+
+    fn can_restore_folder(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn restore_folder(
+        &self,
+        mounted: &Path,
+        snapshot: &str,
+        progress: Progress<'_>,
+        _: &Deadline,
+    ) -> Result<()> {
+        let step = format!("copy back {snapshot}");
+        let kernel = self.running(&step)?;
+        let client = kernel.folders.values().find(|client| client.mount.target == mounted);
+        let place = client.map(FolderClient::place);
+        let mut cluster = self.cluster.state();
+        let found = place.filter(|_| cluster.reachable).and_then(|place| {
+            let records = cluster.snapshot_at(&place, snapshot)?;
+            Some((place, records))
+        });
+        let (place, records) = found.ok_or_else(|| failed(&step, "rsync", "Input/output error"))?;
+        progress(1, 1);
+        cluster.folders.insert(place, records);
+        Ok(())
     }
 
     fn folder_usage(&self, target: &Path, _: &Deadline) -> Result<FsUsage> {

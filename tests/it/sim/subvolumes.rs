@@ -104,6 +104,13 @@ impl SimCluster {
 }
 
 impl ClusterState {
+    /// What a snapshot of the subvolume with that folder holds.
+    pub(super) fn snapshot_at(&self, at: &PathSpec, snapshot: &str) -> Option<BTreeSet<Record>> {
+        let mut all = self.cephfs.groups.values().flat_map(BTreeMap::values);
+        let found = all.find(|subvolume| subvolume.path == at.path)?;
+        found.snapshots.get(snapshot).map(|(_, records)| records.clone())
+    }
+
     /// May this client mount that folder? A folder that is no subvolume's is open to all.
     pub(super) fn lets_in(&self, access: &ClientAccess, at: &PathSpec, read_only: bool) -> bool {
         let all = self.cephfs.groups.values().flat_map(BTreeMap::values);

@@ -25,6 +25,9 @@ const STOP: Duration = Duration::from_secs(30);
 /// As long as the engine waits for a mount.
 const ANSWER: Duration = Duration::from_secs(120);
 
+/// The object that has the records of volumes.
+const CATALOG: &str = docker_volume_ceph::catalog::CATALOG_OBJECT;
+
 /// A cluster that somebody has started, named by the environment.
 #[derive(Debug, Clone)]
 pub(crate) struct Lab(PathBuf);
@@ -69,6 +72,25 @@ impl Lab {
         let output = run(&mut command);
         assert!(output.status.success(), "rbd {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).expect("rbd prints text")
+    }
+
+    /// Changes a volume's record behind everybody's back: as if time had gone by, for one.
+    #[track_caller]
+    pub(crate) fn edit_record(&self, volume: &str, edit: impl FnOnce(&mut Value)) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().to_str().expect("text");
+        let rados = |words: &str| {
+            let script = format!("rados -p rbd -N docker {words}");
+            let mut command = timed(30, "sh");
+            command.args(["-c", &script, "sh", CATALOG, volume, path]);
+            let output = run(command.env("CEPH_CONF", self.conf()));
+            assert!(output.status.success(), "{words}: {output:?}");
+        };
+        rados("getomapval \"$1\" \"$2\" \"$3\"");
+        let mut record = serde_json::from_slice(&fs::read(path).expect("read")).expect("a record");
+        edit(&mut record);
+        fs::write(path, record.to_string()).expect("written");
+        rados("setomapval \"$1\" \"$2\" < \"$3\"");
     }
 
     /// What `ceph` says, with all rights.
