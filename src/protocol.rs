@@ -43,8 +43,8 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted, Rebuilt,
-    Released, Resized, Result, Service, SnapshotOrder, SnapshotView, Trashed, VolumeError,
-    VolumeView, Who,
+    Released, Resized, Result, Service, SnapshotOrder, SnapshotView, TaskView, Trashed,
+    VolumeError, VolumeView, Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -126,6 +126,8 @@ pub trait Verbs: Debug + Send + Sync + 'static {
         to: Option<&SnapshotName>,
         by: &Deadline,
     ) -> Result<Changed>;
+    /// See [`Service::tasks`].
+    fn tasks(&self) -> Vec<TaskView>;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -250,6 +252,10 @@ impl Verbs for Service {
         by: &Deadline,
     ) -> Result<Changed> {
         self.changed_since(name, from, to, by)
+    }
+
+    fn tasks(&self) -> Vec<TaskView> {
+        self.tasks()
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

@@ -35,10 +35,12 @@ mod share;
 mod snapshots;
 mod still;
 mod take;
+mod tasks;
 mod view;
 
 pub use error::{ErrorKind, VolumeError};
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
+pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
 pub use view::{
     Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
     Resized, Status, Trashed, Verdict, VolumeView, Who,
@@ -62,6 +64,7 @@ use known::Known;
 use locks::{NameGuard, NameLocks};
 use references::References;
 use still::Sessions;
+use tasks::Tasks;
 
 /// A result of a verb.
 pub type Result<T> = std::result::Result<T, VolumeError>;
@@ -122,6 +125,7 @@ pub struct Service {
     locks: NameLocks,
     /// Volumes of which a snapshot is being made by this daemon.
     takes: NameLocks,
+    tasks: Tasks,
     sessions: Sessions,
     /// What an earlier daemon left standing still was let go.
     thawed: AtomicBool,
@@ -192,6 +196,7 @@ impl Service {
             references,
             locks: NameLocks::default(),
             takes: NameLocks::default(),
+            tasks: Tasks::default(),
             sessions: Sessions::default(),
             thawed: AtomicBool::new(false),
             observed: Mutex::default(),

@@ -13,6 +13,7 @@ use super::connection::{c_string, terminated};
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
 use super::io_context::IoContext;
+use super::snapshots::Progress;
 use super::{ImageInfo, Watcher, features};
 use crate::volume::ByteSize;
 
@@ -187,6 +188,14 @@ impl<'io> Image<'io> {
 
 /// A callback for progress that nobody watches. librbd crashes where there is none.
 pub(super) extern "C" fn no_progress(_done: u64, _total: u64, _argument: *mut c_void) -> c_int {
+    0
+}
+
+/// Tells the [`Progress`] that `progress` points to. Nothing here can panic.
+pub(super) extern "C" fn report(done: u64, total: u64, progress: *mut c_void) -> c_int {
+    // SAFETY: the caller passes a pointer to one, which outlives the call.
+    let progress = unsafe { *progress.cast::<Progress<'_>>() };
+    progress(done, total);
     0
 }
 

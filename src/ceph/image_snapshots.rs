@@ -10,7 +10,8 @@ use super::ImageSnapshot;
 use super::connection::c_string;
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
-use super::image::{Image, add_changed, grown, no_progress, text};
+use super::image::{Image, add_changed, grown, no_progress, report, text};
+use super::snapshots::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
 /// What a snapshot is for.
@@ -103,20 +104,21 @@ impl Image<'_> {
     }
 
     /// Gives the image the content of a snapshot.
-    pub(super) fn roll_back(&self, name: &str) -> Outcome<()> {
-        let name = c_string(name)?;
-        // SAFETY: as above.
+    pub(super) fn roll_back(&self, name: &str, progress: Progress<'_>) -> Outcome<()> {
+        let (name, argument) = (c_string(name)?, (&raw const progress).cast_mut().cast());
+        // SAFETY: the image is open for writing, and the argument is what the callback expects,
+        // which outlives the call.
         check(unsafe {
-            rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), no_progress, null_mut())
+            rbd_snap_rollback_with_progress(self.as_ptr(), name.as_ptr(), report, argument)
         })
         .map(drop)
     }
 
     /// Copies what the image has from its parent, so that it needs it no more.
-    pub(super) fn flatten(&self) -> Outcome<()> {
+    pub(super) fn flatten(&self, progress: Progress<'_>) -> Outcome<()> {
+        let argument = (&raw const progress).cast_mut().cast();
         // SAFETY: as above.
-        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), no_progress, null_mut()) })
-            .map(drop)
+        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), report, argument) }).map(drop)
     }
 
     /// The bytes, in whole objects, that changed since a snapshot (`None`: all that is there).

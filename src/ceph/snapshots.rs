@@ -52,6 +52,10 @@ const OBJECT_EXISTS: u8 = 1;
 /// How many metadata keys are read at once.
 const PAGE: u64 = 256;
 
+/// Hears how far a long call is: how much is done, and how much there is to do, in whatever it
+/// counts. Called from any thread.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
 /// A snapshot of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSnapshot {
@@ -83,7 +87,12 @@ pub trait Snapshots: Send + Sync {
 
     /// Gives the image the content that it had. `Busy` while it is watched. Takes as long as
     /// copying it.
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()>;
+    fn snapshot_rollback(
+        &self,
+        image: &ImageSpec,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<()>;
 
     /// The bytes that changed from a snapshot (`None`: from nothing) to another (`None`: until now),
     /// in whole objects.
@@ -107,7 +116,7 @@ pub trait Snapshots: Send + Sync {
     fn image_parent(&self, image: &ImageSpec) -> Result<Option<(ImageSpec, String)>>;
 
     /// Copies what an image still needs of its parent. Takes as long as that.
-    fn image_flatten(&self, image: &ImageSpec) -> Result<()>;
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()>;
 
     /// The metadata whose keys begin with `prefix`.
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>>;
@@ -171,16 +180,23 @@ impl Snapshots for RadosCluster {
         })
     }
 
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()> {
+    fn snapshot_rollback(
+        &self,
+        image: &ImageSpec,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         self.on_image("roll back image", image, |io| {
             if !Image::open_read_only(io, &image.image)?.watchers()?.is_empty() {
                 let failure = Failure::of_errno(libc::EBUSY);
                 return Err(failure.worded(ClusterErrorKind::Busy, || "it is in use".to_owned()));
             }
-            Image::open_for_writing(io, &image.image)?.roll_back(name).map_err(|failure| {
-                let missing = || format!("there is no snapshot {name}");
-                failure.worded(ClusterErrorKind::NotFound, missing)
-            })
+            Image::open_for_writing(io, &image.image)?.roll_back(name, progress).map_err(
+                |failure| {
+                    let missing = || format!("there is no snapshot {name}");
+                    failure.worded(ClusterErrorKind::NotFound, missing)
+                },
+            )
         })
     }
 
@@ -233,12 +249,12 @@ impl Snapshots for RadosCluster {
         })
     }
 
-    fn image_flatten(&self, image: &ImageSpec) -> Result<()> {
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()> {
         self.on_image("flatten image", image, |io| {
             let open = Image::open_for_writing(io, &image.image)?;
             // librbd says EINVAL where there is nothing to do.
             match found(|| open.parent())? {
-                Some(_) => open.flatten(),
+                Some(_) => open.flatten(progress),
                 None => Ok(()),
             }
         })

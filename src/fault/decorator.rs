@@ -12,7 +12,7 @@ use super::FaultPlan;
 use crate::ceph::{
     self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo,
     ImageLayout, ImageSnapshot, Images, Interval, Liveness, LockOwner, Manager, Messages, Monitor,
-    Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Snapshots, SubvolumeInfo,
+    Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Progress, Snapshots, SubvolumeInfo,
     SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes, Swap, TrashedImage, Watch,
     Watcher,
 };
@@ -104,7 +104,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
     fn snapshot_list(&self, image: &ImageSpec) -> Vec<ImageSnapshot>;
     fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> ();
     fn snapshot_children(&self, image: &ImageSpec, name: &str) -> Vec<ImageSpec>;
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> ();
+    fn snapshot_rollback(&self, image: &ImageSpec, name: &str, progress: Progress<'_>) -> ();
     fn snapshot_changed(
         &self, image: &ImageSpec, from: Option<&str>, to: Option<&str>
     ) -> ByteSize;
@@ -112,7 +112,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
         &self, parent: &ImageSpec, snapshot: &str, child: &ImageSpec, layout: &ImageLayout
     ) -> ();
     fn image_parent(&self, image: &ImageSpec) -> Option<(ImageSpec, String)>;
-    fn image_flatten(&self, image: &ImageSpec) -> ();
+    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> ();
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Vec<(String, String)>;
     fn metadata_remove(&self, image: &ImageSpec, key: &str) -> ();
     fn trash_snapshots_remove(&self, at: &Location, id: &str) -> ();

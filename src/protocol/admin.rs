@@ -17,6 +17,7 @@
 //! POST   /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/protect ProtectRequest → Nothing
 //! GET    /ceph/v1/volumes/NAME/snapshots/SNAPSHOT/diff[?to=SNAPSHOT] → Changed
 //! POST   /ceph/v1/snapshots               SnapshotRequest → SnapshotsAnswer
+//! GET    /ceph/v1/tasks                                 → TasksAnswer
 //! POST   /ceph/v1/adopt                   AdoptRequest  → CreateAnswer
 //! GET    /ceph/v1/trash                                 → TrashAnswer
 //! POST   /ceph/v1/undelete                UndeleteRequest → UndeleteAnswer
@@ -38,7 +39,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::{Created, Drained, ErrorKind, Finding, SnapshotView, Trashed, VolumeView};
+use crate::service::{
+    Created, Drained, ErrorKind, Finding, SnapshotView, TaskView, Trashed, VolumeView,
+};
 use crate::volume::{ByteSize, Consistency, Options, SnapshotName, VolumeName};
 
 /// What every path of the admin API starts with.
@@ -174,6 +177,14 @@ pub struct SnapshotRequest {
 pub struct SnapshotsAnswer {
     /// The snapshots.
     pub snapshots: Vec<SnapshotView>,
+}
+
+/// What takes long in the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TasksAnswer {
+    /// What is under way, or ended a short while ago; by the volumes' names.
+    pub tasks: Vec<TaskView>,
 }
 
 /// What can be brought back.

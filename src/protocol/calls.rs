@@ -13,7 +13,7 @@ use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Listed, Lookup, Rebuilt, Released, Resized, Result,
-    SnapshotOrder, SnapshotView, VolumeError,
+    SnapshotOrder, SnapshotView, TaskView, VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -242,6 +242,11 @@ impl Jobs {
     ) -> Result<Changed> {
         let call = self.call("compare snapshots of", name.as_str(), self.limits.snapshot);
         self.run(call, move |verbs, by| verbs.changed_since(&name, &from, to.as_ref(), by)).await
+    }
+
+    /// The tool's look at what takes long.
+    pub(super) async fn tasks(&self) -> Result<Vec<TaskView>> {
+        self.run(self.quick_call("tasks", ""), |verbs, _| Ok(verbs.tasks())).await
     }
 
     /// The tool's release.

@@ -19,12 +19,13 @@ use tokio::net::UnixStream;
 use super::admin::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
     PREFIX, ProtectRequest, Refusal, ReleaseRequest, ResizeRequest, SnapshotRequest,
-    SnapshotsAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest, Version, Volumes,
+    SnapshotsAnswer, TasksAnswer, TrashAnswer, TrimAnswer, UndeleteAnswer, UndeleteRequest,
+    Version, Volumes,
 };
 use super::path;
 use crate::service::{
     Changed, Created, Drained, Finding, Inspection, Rebuilt, Released, Resized, SnapshotView,
-    Trashed, VolumeView, Who,
+    TaskView, Trashed, VolumeView, Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -239,6 +240,11 @@ impl AdminClient {
         let query = to.map(|to| format!("?to={}", path::encode(to))).unwrap_or_default();
         let path = of_snapshot(name, from, &format!("/diff{query}"));
         self.call(Method::GET, &path, Bytes::new(), LONG_LIMIT).await
+    }
+
+    /// What takes long in the daemon, or ended a short while ago.
+    pub async fn tasks(&self) -> Result<Vec<TaskView>> {
+        self.get("tasks").await.map(|TasksAnswer { tasks }| tasks)
     }
 
     /// Makes a volume of an image that is there.

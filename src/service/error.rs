@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A verb that failed: what was asked, of which volume, why, and the way out.
 ///
 /// Printed as `remove pgdata: volume is in use by 2 mounts on this host; stop the containers first`.
@@ -21,7 +23,8 @@ pub struct VolumeError {
 }
 
 /// Errors of a verb by what the caller can do about them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     /// The request itself is wrong; asking again changes nothing.
     InvalidArgument,

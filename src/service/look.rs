@@ -70,6 +70,7 @@ impl Service {
             holder: None,
             sharers: Vec::new(),
             snapshots: SnapshotState::default(),
+            task: None,
             mounts: Vec::new(),
             last_error: None,
             warnings: vec![warning.to_owned()],
@@ -178,6 +179,7 @@ impl Service {
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
             sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
             snapshots: record.snapshots.clone(),
+            task: self.tasks.on(name),
             mounts: ids(reference.as_ref()),
             last_error: observed.broken.get(name).or(observed.errors.get(name)).cloned(),
             warnings: room_warning(record, &observed.rooms)

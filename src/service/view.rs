@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::TaskView;
 use crate::volume::{ByteSize, Place, SnapshotState, VolumeKind, VolumeName};
 
 /// A volume as `Get` answers it.
@@ -54,6 +55,9 @@ pub struct Status {
     /// Its snapshots, as they were when one was last made, changed or removed.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
+    /// What takes long on this volume and is under way in this host's daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskView>,
     /// The mount IDs on this host.
     pub mounts: Vec<String>,
     /// The last error of this volume on this host, until it works again.

@@ -8,8 +8,8 @@ use hyper::{Method, Request, header};
 use super::snapshots;
 use super::{
     AdoptRequest, CreateAnswer, CreateRequest, DrainAnswer, DrainRequest, Findings, Kind, Nothing,
-    PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TrashAnswer, TrimAnswer, UndeleteAnswer,
-    UndeleteRequest, Version, Volumes,
+    PREFIX, ProtectRequest, ReleaseRequest, ResizeRequest, TasksAnswer, TrashAnswer, TrimAnswer,
+    UndeleteAnswer, UndeleteRequest, Version, Volumes,
 };
 use crate::protocol::body::{self, Received, Unreadable};
 use crate::protocol::calls::{echo, parse_name};
@@ -33,6 +33,7 @@ enum Route {
     Release(String),
     Who(String),
     Snapshots(snapshots::Route),
+    Tasks,
     Adopt,
     Trash,
     Undelete,
@@ -64,6 +65,7 @@ pub(in crate::protocol) async fn handle(
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
         Route::Snapshots(route) => snapshots::handle(jobs, route, head.uri.query(), body).await,
+        Route::Tasks => Ok(tasks(jobs).await),
         Route::Adopt => adopt(jobs, body).await,
         Route::Trash => Ok(trash(jobs).await),
         Route::Undelete => undelete(jobs, body).await,
@@ -92,6 +94,7 @@ impl Route {
             (method, ["snapshots"] | ["volumes", _, "snapshots", ..]) => {
                 Self::Snapshots(snapshots::Route::parse(method, &segments)?)
             }
+            ("GET", ["tasks"]) => Self::Tasks,
             ("POST", ["adopt"]) => Self::Adopt,
             ("GET", ["trash"]) => Self::Trash,
             ("POST", ["undelete"]) => Self::Undelete,
@@ -223,6 +226,10 @@ async fn who(jobs: &Jobs, name: &str) -> Reply {
         Err(error) => Err(error),
     };
     Reply::admin_result(who)
+}
+
+async fn tasks(jobs: &Jobs) -> Reply {
+    Reply::admin_result(jobs.tasks().await.map(|tasks| TasksAnswer { tasks }))
 }
 
 async fn adopt(jobs: &Jobs, body: Received) -> Decoded {

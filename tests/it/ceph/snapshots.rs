@@ -1,5 +1,6 @@
 //! Snapshots of images and what is made of them, seen with the stock tool beside ours.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use docker_volume_ceph::ceph::{
@@ -14,6 +15,9 @@ use super::lab::{eventually, home, new_image, unique, writer};
 
 /// The size of an object of a new image.
 const OBJECT: usize = 4 << 20;
+
+/// Nobody hears how far it is.
+fn unheard(_: u64, _: u64) {}
 
 #[track_caller]
 fn refused<T>(kind: Kind, result: Result<T>) -> ClusterError {
@@ -88,9 +92,9 @@ fn what_is_missing_is_named() {
         refused(Kind::NotFound, cluster.snapshot_create(&missing, "s")),
         refused(Kind::NotFound, cluster.snapshot_list(&missing)),
         refused(Kind::NotFound, cluster.snapshot_remove(&missing, "s")),
-        refused(Kind::NotFound, cluster.snapshot_rollback(&missing, "s")),
+        refused(Kind::NotFound, cluster.snapshot_rollback(&missing, "s", &unheard)),
         refused(Kind::NotFound, cluster.image_parent(&missing)),
-        refused(Kind::NotFound, cluster.image_flatten(&missing)),
+        refused(Kind::NotFound, cluster.image_flatten(&missing, &unheard)),
         refused(Kind::NotFound, cluster.metadata_list(&missing, "")),
         refused(Kind::NotFound, cluster.metadata_remove(&missing, "k")),
     ];
@@ -101,7 +105,7 @@ fn what_is_missing_is_named() {
     let layout = ImageLayout::default();
     let no_snapshot = [
         refused(Kind::NotFound, cluster.snapshot_remove(&image, "s")),
-        refused(Kind::NotFound, cluster.snapshot_rollback(&image, "s")),
+        refused(Kind::NotFound, cluster.snapshot_rollback(&image, "s", &unheard)),
         refused(Kind::NotFound, cluster.snapshot_children(&image, "s")),
         refused(Kind::NotFound, cluster.snapshot_changed(&image, Some("s"), None)),
         refused(Kind::NotFound, cluster.snapshot_changed(&image, None, Some("s"))),
@@ -112,7 +116,7 @@ fn what_is_missing_is_named() {
     }
     assert_eq!(names(&cluster, &image), Vec::<String>::new());
     assert_eq!(cluster.image_parent(&image), Ok(None));
-    cluster.image_flatten(&image).expect("there is nothing to do");
+    cluster.image_flatten(&image, &unheard).expect("there is nothing to do");
     cluster.image_remove(&image).expect("removed");
 }
 
@@ -130,7 +134,7 @@ fn a_client_that_writes_hands_its_lock_over_and_the_list_makes_no_watcher() {
         assert_eq!(names(&other, &image), ["while-written"]);
         assert_eq!(cluster.watchers(&image).expect("watchers").len(), 1, "the writer alone");
     }
-    refused(Kind::Busy, cluster.snapshot_rollback(&image, "while-written"));
+    refused(Kind::Busy, cluster.snapshot_rollback(&image, "while-written", &unheard));
     cluster.snapshot_remove(&image, "while-written").expect("removed");
     drop(process);
 }
@@ -144,10 +148,15 @@ fn an_image_goes_back_to_what_it_was() {
     write(&lab, &image, 0, b'b');
     write(&lab, &image, 1, b'b');
     let holder = Holder::open(&lab, &image);
-    refused(Kind::Busy, cluster.snapshot_rollback(&image, "before"));
+    refused(Kind::Busy, cluster.snapshot_rollback(&image, "before", &unheard));
     drop(holder);
     assert_eq!(first_bytes(&lab, &image.to_string())[..2], *b"bb");
-    cluster.snapshot_rollback(&image, "before").expect("rolled back");
+    let heard = Mutex::new(Vec::new());
+    let hear = |done, total| heard.lock().expect("no panic").push((done, total));
+    cluster.snapshot_rollback(&image, "before", &hear).expect("rolled back");
+    let heard = heard.into_inner().expect("no panic");
+    assert!(heard.iter().all(|(done, total)| done <= total), "{heard:?}");
+    assert_eq!(heard.last(), Some(&(16, 16)), "of 64 MiB in objects");
     assert_eq!(first_bytes(&lab, &image.to_string())[..2], *b"a\0");
     cluster.snapshot_remove(&image, "before").expect("removed");
     cluster.image_remove(&image).expect("removed");
@@ -200,8 +209,8 @@ fn a_clone_stands_in_the_way_until_it_is_flattened() {
     refused(Kind::NotEmpty, cluster.image_remove(&image));
 
     write(&lab, &child, 1, b'c');
-    cluster.image_flatten(&child).expect("flattened");
-    cluster.image_flatten(&child).expect("a repeat");
+    cluster.image_flatten(&child, &unheard).expect("flattened");
+    cluster.image_flatten(&child, &unheard).expect("a repeat");
     assert_eq!(cluster.image_parent(&child), Ok(None));
     assert_eq!(children(&cluster, &image, "base"), []);
     cluster.snapshot_remove(&image, "base").expect("removed");
@@ -226,7 +235,7 @@ fn the_snapshots_of_an_image_in_the_trash_go_unless_something_needs_them() {
     cluster.trash_restore(&home(), &id, &image.image).expect("restored");
     assert_eq!(names(&cluster, &image), ["one", "two"], "none is gone");
     cluster.trash_move(&image, Duration::ZERO).expect("moved");
-    cluster.image_flatten(&child).expect("flattened");
+    cluster.image_flatten(&child, &unheard).expect("flattened");
     cluster.trash_snapshots_remove(&home(), &id).expect("removed");
     cluster.trash_snapshots_remove(&home(), &id).expect("a repeat");
     cluster.trash_remove(&home(), &id).expect("removed");

@@ -8,8 +8,8 @@ use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
     Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
-    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, Trashed, Verdict,
-    VolumeError, VolumeView, Who,
+    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure,
+    TaskKind, TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::volume::{
     ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
@@ -128,12 +128,19 @@ pub fn view(name: &VolumeName) -> VolumeView {
         holder: Some(holder),
         sharers: Vec::new(),
         snapshots: SnapshotState::default(),
+        task: Some(task(name)),
         mounts: vec!["m1".into()],
         last_error: None,
         warnings: Vec::new(),
         as_of: None,
     };
     VolumeView { name: name.clone(), mountpoint: mountpoint(name), created: moment(), status }
+}
+
+/// A task under way.
+fn task(name: &VolumeName) -> TaskView {
+    let (volume, what) = (name.clone(), TaskKind::Rollback);
+    TaskView { volume, what, done: 3, total: 8, since: moment(), end: None }
 }
 
 /// A snapshot with everything that a view can have.
@@ -324,6 +331,14 @@ impl Verbs for Fake {
         let rest = format!("{from} {}", to.map_or("", SnapshotName::as_str));
         let done = self.act("changed-since", name, &rest, by);
         done.map(|()| Changed { bytes: Some(ByteSize::mib(12)) })
+    }
+
+    fn tasks(&self) -> Vec<TaskView> {
+        let kind = ErrorKind::NoSpace;
+        let failure = Some(TaskFailure { kind, error: "rollback web: no room".into() });
+        let ended = Some(TaskEnd { at: moment(), failure });
+        let task = |name: &str| task(&name.parse().unwrap());
+        vec![task("pgdata"), TaskView { end: ended, ..task("web") }]
     }
 
     fn rebuild(&self, _: &Deadline) -> Result<Rebuilt> {

@@ -97,6 +97,7 @@ async fn every_call_of_the_tool_is_answered_as_the_golden_files_say() {
         ("trash", "GET", "trash", ""),
         ("undelete", "POST", "undelete", r#"{"name":"old","as":null}"#),
         ("undelete-renamed", "POST", "undelete", r#"{"name":"old","as":"new"}"#),
+        ("tasks", "GET", "tasks", ""),
         ("rebuild", "POST", "catalog/rebuild", ""),
         ("doctor", "GET", "doctor", ""),
         ("unknown-path", "GET", "volumes/a/fly", ""),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use docker_volume_ceph::ceph::{
-    CloneState, ClusterErrorKind as Kind, ImageLayout, ImageSnapshot, Images, Result, Snapshots,
-    SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
+    CloneState, ClusterErrorKind as Kind, ImageLayout, ImageSnapshot, Images, Progress, Result,
+    Snapshots, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec, SubvolumeSpec};
 
@@ -70,8 +70,14 @@ impl Snapshots for SimClient {
         Ok(state.children(image, name))
     }
 
-    fn snapshot_rollback(&self, image: &ImageSpec, name: &str) -> Result<()> {
+    fn snapshot_rollback(
+        &self,
+        image: &ImageSpec,
+        name: &str,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         let call = "roll back";
+        progress(1, 1);
         let mut state = self.reach(call)?;
         let found = live(&mut state, call, image)?;
         if !found.watches.is_empty() {
@@ -127,7 +133,7 @@ impl Snapshots for SimClient {
         Ok(live(&mut state, "find parent", image)?.parent.clone())
     }
 
-    fn image_flatten(&self, image: &ImageSpec) -> Result<()> {
+    fn image_flatten(&self, image: &ImageSpec, _: Progress<'_>) -> Result<()> {
         let mut state = self.reach("flatten image")?;
         live(&mut state, "flatten image", image)?.parent = None;
         Ok(())
@@ -256,10 +262,10 @@ fn a_snapshot_keeps_what_was_there_and_a_child_keeps_the_snapshot() {
     assert_eq!(client.snapshot_children(&image, "one"), Ok(vec![child.clone()]));
     assert_eq!(kind(client.snapshot_remove(&image, "one")), Kind::Busy);
     assert_eq!(kind(client.image_remove(&image)), Kind::NotEmpty);
-    client.snapshot_rollback(&image, "one").expect("rolled back");
+    client.snapshot_rollback(&image, "one", &|_, _| ()).expect("rolled back");
     assert_eq!(probe(&child), probe(&image));
     assert_eq!(client.image_info(&image).expect("there").size, ByteSize::gib(1));
-    client.image_flatten(&child).expect("flattened");
+    client.image_flatten(&child, &|_, _| ()).expect("flattened");
     client.snapshot_remove(&image, "one").expect("removed");
     assert_eq!(kind(client.snapshot_children(&image, "one").map(drop)), Kind::NotFound);
     client.image_remove(&image).expect("removed");
