@@ -16,6 +16,7 @@
 //! whoever meets it next: a verb, or the reconciler.
 
 mod adopt;
+mod asked;
 mod attach;
 mod claim;
 mod error;

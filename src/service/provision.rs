@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::asked::{differs, refuse_unserved};
 use super::{Created, ErrorKind, Result, Service, Verb};
 use crate::backend::{BackendError, Plan, Provisioning, StoredInfo};
 use crate::catalog::{CatalogError, Entry};
@@ -436,43 +437,6 @@ impl Service {
         };
         Err(verb.error(ErrorKind::InUse, held.to_string()).advise("stop its containers first"))
     }
-
-    /// Is the volume what these options ask for?
-    fn is_same(&self, record: &Record, given: &Options) -> bool {
-        let Ok(asked) = self.rules.canonical(given) else { return false };
-        asked.iter().all(|(name, value)| match name.as_str() {
-            "type" => value == record.kind.as_str(),
-            "image" => *value == record.location.to_string(),
-            "size" if *value == format!("{}B", record.size.bytes()) => true,
-            "fs" => Some(value.as_str()) == record.location.fs(),
-            "pool" => Some(value.as_str()) == record.location.pool(),
-            "namespace" => Some(value.as_str()) == record.location.namespace(),
-            _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
-        })
-    }
-}
-
-/// What no daemon acts on yet is not taken as if one did.
-fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 9] = [
-        "from",
-        "flatten",
-        "keep-files",
-        "snapshot-schedule",
-        "snapshot-keep",
-        "snapshot-timezone",
-        "snapshot-catch-up",
-        "snapshot-jitter",
-        "snapshot-consistency",
-    ];
-    match UNSERVED.iter().find(|name| given.contains_key(**name)) {
-        None => Ok(()),
-        Some(name) => {
-            let cause = format!("option {name} is for a later version of the driver");
-            let advice = "take snapshots with docker ceph snapshot create, by cron or a timer";
-            Err(verb.error(ErrorKind::InvalidArgument, cause).advise(advice))
-        }
-    }
 }
 
 /// Another daemon at work on the same name is done in a moment: is there time to look again?
@@ -493,35 +457,4 @@ pub(super) enum Insert {
 fn policy_of(record: &Record) -> RemovePolicy {
     let asked = record.options.get("on-remove").and_then(|policy| policy.parse().ok());
     asked.unwrap_or(if record.adopted { RemovePolicy::Keep } else { RemovePolicy::Trash })
-}
-
-/// Asking for what is so anyway is not asking for something else.
-fn is_default(name: &str, value: &str) -> bool {
-    matches!(
-        (name, value),
-        ("fs-type", "ext4")
-            | ("read-only" | "discard" | "protected", "false")
-            | ("on-remove", "trash")
-            | ("trash-expiry", "604800s")
-            | ("size", "10737418240B")
-            | ("access", "shared")
-            | ("group", "docker")
-            | ("isolated", "true")
-            | ("flatten", "never")
-            | ("snapshot-schedule", "none")
-            | ("snapshot-keep", "all")
-            | ("snapshot-timezone", "UTC")
-            | ("snapshot-catch-up", "once")
-            | ("snapshot-jitter", "0s")
-            | ("snapshot-consistency", "application")
-    )
-}
-
-fn differs(verb: Verb<'_>, entry: &Entry) -> super::VolumeError {
-    let options = &entry.record.options;
-    let words: Vec<String> =
-        options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let cause = format!("a volume of that name exists with other options ({})", words.join(", "));
-    verb.error(ErrorKind::AlreadyExists, cause)
-        .advise("choose another name, ask for the same options, or leave them out")
 }
