@@ -46,7 +46,7 @@ pub use cephfs::{FileSystem, SubvolumeInfo, SubvolumeLayout, SubvolumeState, Sub
 pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
-pub use snapshots::{ImageSnapshot, Progress, Snapshots};
+pub use snapshots::{Going, ImageSnapshot, Progress, Snapshots};
 pub use subvolume_snapshots::{CloneState, SubvolumeSnapshot, SubvolumeSnapshots};
 
 use std::time::Duration;

@@ -291,6 +291,25 @@ pub(in crate::ceph) struct CloneStage {
     pub(in crate::ceph) state: String,
     #[serde(default)]
     pub(in crate::ceph) failure: Option<CloneFailure>,
+    /// Of newer releases.
+    #[serde(default)]
+    progress_report: Option<ProgressReport>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ProgressReport {
+    /// Such as `12.24%`.
+    #[serde(rename = "percentage cloned")]
+    percentage: String,
+}
+
+impl CloneStage {
+    /// How much is copied, where the manager tells.
+    pub(in crate::ceph) fn percent(&self) -> Option<u8> {
+        let text = &self.progress_report.as_ref()?.percentage;
+        let whole = text.trim_end_matches('%').split('.').next()?;
+        whole.trim().parse().ok().filter(|percent| *percent <= 100)
+    }
 }
 
 /// Why a copy came to nothing.
