@@ -77,6 +77,8 @@ enum Command {
     Undelete(changes::Undelete),
     /// Grow a volume, and its file system where it is mounted
     Resize(changes::Resize),
+    /// Copy what a clone shares with its origin, so that it stands alone; waits for the end
+    Flatten(changes::Flatten),
     /// Give the blocks that a mounted volume no longer uses back to the cluster
     Trim(volumes::One),
     /// Make a volume of an RBD image that is there, without changing the image
@@ -142,6 +144,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Rm(remove) => remove.run(&tool()?),
         Command::Undelete(undelete) => undelete.run(&tool()?),
         Command::Resize(resize) => resize.run(&tool()?),
+        Command::Flatten(flatten) => flatten.run(&tool()?),
         Command::Trim(volume) => volume.trim(&tool()?),
         Command::Adopt(adopt) => adopt.run(&tool()?),
         Command::Protect(volume) => volume.protect(true, &tool()?),

@@ -4,6 +4,7 @@ mod client;
 mod duration;
 mod name;
 mod options;
+mod origin;
 mod path;
 mod record;
 mod retention;
@@ -19,6 +20,7 @@ pub use name::{MountId, NameError, VolumeName};
 pub use options::{
     OptionError, OptionRules, Options, SnapshotOptions, VolumeOptions, help as options_help,
 };
+pub use origin::{Flattening, Origin};
 pub use path::FolderPath;
 pub use record::{
     Claim, Description, RECORD_VERSION, Record, RecordState, SnapshotBrief, SnapshotState, Taking,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{Entry, Result};
-use crate::volume::{Record, RecordState, VolumeName};
+use crate::volume::{Origin, Record, RecordState, VolumeName};
 
 /// All records at one time. Those that did not change are shared with the records before.
 pub type Records = BTreeMap<VolumeName, Arc<Stored>>;
@@ -21,6 +21,10 @@ pub struct Stored {
     pub state: RecordState,
     /// A snapshot of it is being made, or was cut off.
     pub taking: bool,
+    /// It was made of another volume.
+    pub is_clone: bool,
+    /// What it shares with that is to be copied, or to be given up.
+    pub flatten: bool,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: Box<str>,
     /// The pool that its data goes to; "" where the record does not say it.
@@ -57,13 +61,21 @@ impl Stored {
 
 impl From<Entry> for Stored {
     fn from(entry: Entry) -> Self {
-        let Record { state, folder, mut options, location, snapshots, .. } = entry.record;
+        let flatten = is_to_be_settled(&entry.record);
+        let Record { state, folder, mut options, location, snapshots, origin, .. } = entry.record;
+        let is_clone = origin.is_some();
         let taking = snapshots.taking.is_some();
         let own = location.pool().map(str::to_owned);
         let pool = options.remove("data-pool").or(own).unwrap_or_default();
         let (folder, pool) = (folder.into(), pool.into());
-        Self { bytes: entry.bytes.into(), state, taking, folder, pool }
+        Self { bytes: entry.bytes.into(), state, taking, is_clone, flatten, folder, pool }
     }
+}
+
+/// Is there something left to do between it and its origin?
+fn is_to_be_settled(record: &Record) -> bool {
+    let left = |of: &Origin| of.flattening.is_some() || (of.alone && of.implicit);
+    record.is_to_be_flattened() || record.origin.as_ref().is_some_and(left)
 }
 
 impl Serialize for Stored {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::table::{self, Table, moment, or_dash};
 use super::{Failure, Outcome, Tool, json};
 use crate::protocol::admin::{Nothing, TrashAnswer, TrimAnswer, Volumes};
-use crate::service::{Inspection, Trashed, VolumeView, Who};
+use crate::service::{Inspection, OriginView, Tie, Trashed, VolumeView, Who};
 use crate::volume::VolumeName;
 
 /// `ls`
@@ -134,6 +134,7 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair("Kind", status.kind);
     table.pair("Place", &status.place);
     table.pair("ID", &inspection.id);
+    table.pair_if("Made of", status.origin.as_ref().map(made_of));
     table.pair("Size", status.size);
     table.pair("Stored", or_dash(inspection.stored));
     table.pair("Used", or_dash(status.used));
@@ -151,6 +152,18 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair_if("Last error", status.last_error.as_ref());
     table.pair_if("Known at", status.as_of.map(moment));
     table.print()
+}
+
+fn made_of(origin: &OriginView) -> String {
+    let percent = origin.percent.map(|percent| format!(", {percent} % copied")).unwrap_or_default();
+    let tie = match origin.tie {
+        Tie::Copying => "being copied",
+        Tie::Shared => "shares its data",
+        Tie::Flattening => "being flattened",
+        Tie::Shown => "shown where it lies",
+        Tie::None => "stands alone",
+    };
+    format!("{} ({tie}{percent})", origin.from)
 }
 
 fn who_has(who: &Who) -> String {

@@ -227,6 +227,7 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     fn cut_off_folder(&self, mount: &FolderMount, deadline: &Deadline) -> ();
     fn folder_mounts(&self) -> Vec<FolderMount>;
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
+    fn names_in(&self, folder: &Path, deadline: &Deadline) -> Vec<String>;
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
 });
 

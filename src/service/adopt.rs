@@ -317,6 +317,8 @@ fn foreign(plan: &Plan) -> Record {
         used: None,
         claim: None,
         sharers: Vec::new(),
+        origin: None,
+        renew_uuid: false,
         snapshots: SnapshotState::default(),
         other: serde_json::Map::new(),
     }

@@ -22,9 +22,7 @@ impl Service {
 
 /// What no daemon acts on yet is not taken as if one did.
 pub(super) fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 9] = [
-        "from",
-        "flatten",
+    const UNSERVED: [&str; 7] = [
         "keep-files",
         "snapshot-schedule",
         "snapshot-keep",

@@ -29,6 +29,7 @@ impl Service {
         let _guard = self.lock(verb)?;
         self.await_cluster(verb)?;
         let record = self.ready(verb)?;
+        self.call_off_flatten_of(verb, &record)?;
         let from = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?.size;
         self.check_size(verb, &record, from, size)?;
         if size != from {

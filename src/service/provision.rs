@@ -16,8 +16,8 @@ use crate::catalog::{CatalogError, Entry};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotState,
-    VolumeKind, VolumeName, VolumeOptions, Work,
+    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotSpec,
+    SnapshotState, VolumeKind, VolumeName, VolumeOptions, Work,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -51,14 +51,32 @@ impl Service {
     ) -> Result<Created> {
         let verb = Verb::new("create", name, deadline);
         refuse_unserved(verb, given)?;
+        let wish = self.wish(verb, given)?;
+        let created = self.create_or_find(verb, given, &wish)?;
+        if created == Created::Created {
+            self.flatten_new(verb);
+        }
+        Ok(created)
+    }
+
+    /// What is asked for, as far as that can be said without the cluster.
+    fn wish(&self, verb: Verb<'_>, given: &Options) -> Result<Wish> {
+        if let Some(from) = self.rules.origin_of(given).map_err(|e| self.failed(verb, e))? {
+            return Ok(Wish::Clone { from });
+        }
         let options = self.rules.for_new_volume(given).map_err(|e| self.failed(verb, e))?;
         let typed = VolumeOptions::from_canonical(&options).map_err(|e| self.failed(verb, e))?;
+        Ok(Wish::New { options, typed: Box::new(typed) })
+    }
+
+    fn create_or_find(&self, verb: Verb<'_>, given: &Options, wish: &Wish) -> Result<Created> {
+        let (name, deadline) = (verb.name, verb.deadline);
         let _guard = self.lock(verb)?;
         self.await_cluster(verb)?;
         while !deadline.is_over() {
             let entry = self.catalog.get(name).map_err(|error| self.failed(verb, error))?;
             let Some(entry) = entry else {
-                match self.make(verb, &typed, options.clone()) {
+                match self.make(verb, given, wish) {
                     Ok(()) => return Ok(Created::Created),
                     // Somebody else was faster: look again at what it made.
                     Err(Insert::Taken) => continue,
@@ -74,7 +92,12 @@ impl Service {
                 RecordState::Ready => return Ok(Created::AlreadyThere),
                 RecordState::Creating => match self.take_over_create(verb, &entry) {
                     Ok(_) => return Ok(Created::Created),
-                    Err(error) if !may_wait(&error, deadline) => return Err(error),
+                    Err(error) if !may_wait(&error, deadline) => {
+                        return match self.is_copying(name, &entry.record) {
+                            true => Ok(Created::AlreadyThere),
+                            false => Err(error),
+                        };
+                    }
                     Err(_) => continue,
                 },
             }
@@ -86,9 +109,17 @@ impl Service {
     fn make(
         &self,
         verb: Verb<'_>,
-        typed: &VolumeOptions,
-        options: Options,
+        given: &Options,
+        wish: &Wish,
     ) -> std::result::Result<(), Insert> {
+        let (typed, options) = match wish {
+            Wish::New { typed, options } => (typed, options.clone()),
+            Wish::Clone { from } => {
+                return self
+                    .make_clone(verb, from, given)
+                    .map_err(|error| self.unless_taken(verb, error));
+            }
+        };
         let plan = match &typed.path {
             Some(FolderPath::Within { volume, folder }) => {
                 return match self.plan_within(verb, volume, folder) {
@@ -101,11 +132,15 @@ impl Service {
         match plan {
             Ok(plan) if plan.adopted => self.insert_adopted(verb, &plan, options),
             Ok(plan) => self.insert_new(verb, plan, options),
-            // What is in the way may be what another host has just made of this very name.
-            Err(error) => Err(match self.is_gone(verb) {
-                Ok(false) => Insert::Taken,
-                _ => Insert::Failed(self.failed(verb, error)),
-            }),
+            Err(error) => Err(self.unless_taken(verb, Insert::Failed(self.failed(verb, error)))),
+        }
+    }
+
+    /// What is in the way may be what another host has just made of this very name.
+    fn unless_taken(&self, verb: Verb<'_>, error: Insert) -> Insert {
+        match self.is_gone(verb) {
+            Ok(false) => Insert::Taken,
+            _ => error,
         }
     }
 
@@ -132,17 +167,33 @@ impl Service {
             used: None,
             claim: None,
             sharers: Vec::new(),
+            origin: None,
+            renew_uuid: false,
             snapshots: SnapshotState::default(),
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
-        self.finish_create(verb, entry.clone()).map(drop).map_err(|error| {
-            // The attempt is over: nothing of it is to be left, where the cluster lets us.
-            if let Err(undo) = self.undo_create(verb, &entry) {
-                tracing::warn!(%undo, "a failed create is left to be undone later");
-            }
-            Insert::Failed(error)
-        })
+        self.finish_new(verb, &entry)
+    }
+
+    /// Finishes a create of ours. A copy that only takes long goes on by itself, and the create has
+    /// succeeded: to undo it would lose what is copied.
+    pub(super) fn finish_new(
+        &self,
+        verb: Verb<'_>,
+        entry: &Entry,
+    ) -> std::result::Result<(), Insert> {
+        let Err(error) = self.finish_create(verb, entry.clone()) else { return Ok(()) };
+        if self.is_copying(verb.name, &entry.record) {
+            self.leave_copying(verb);
+            self.follow_copy(verb.name);
+            return Ok(());
+        }
+        // The attempt is over: nothing of it is to be left, where the cluster lets us.
+        if let Err(undo) = self.undo_create(verb, entry) {
+            tracing::warn!(%undo, "a failed create is left to be undone later");
+        }
+        Err(Insert::Failed(error))
     }
 
     /// Writes the first record of a name.
@@ -164,23 +215,34 @@ impl Service {
     /// Finishes a create that an earlier daemon began.
     pub(super) fn take_over_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<Entry> {
         let entry = self.take_over(verb, entry)?;
-        self.finish_create(verb, entry)
+        self.finish_create(verb, entry.clone()).inspect_err(|_| {
+            if self.is_copying(verb.name, &entry.record) {
+                self.leave_copying(verb);
+            }
+        })
     }
 
     /// Takes a `creating` record of ours to `ready`; every step may have been done already.
     fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
         let mut record = Record { state: RecordState::Ready, work: None, ..entry.record.clone() };
-        if !record.adopted {
+        if let Some(origin) = &record.origin {
+            self.make_of_origin(verb, &record, origin)?;
+        } else if !record.adopted {
             let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
             let made = self.backend.provision(&record.location, &options);
             made.map_err(|error| self.failed(verb, error))?;
         }
         let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
         record.id = Some(info.id);
+        if let Some(origin) = &mut record.origin {
+            record.size = info.size;
+            origin.alone = record.kind == VolumeKind::CephFs;
+        }
         self.describe(verb, &record)?;
         let ready = self.catalog.replace(verb.name, &entry, &record);
         let entry = ready.map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, Some(&entry));
+        self.forget_origin(verb, &record);
         Ok(entry)
     }
 
@@ -230,7 +292,9 @@ impl Service {
     /// empty.
     fn undo_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
-        if self.is_untouched(&removing) {
+        self.abandon_copy(verb, &removing)?;
+        // What a clone has is its origin's still.
+        if removing.origin.is_some() || self.is_untouched(&removing) {
             removing.options.insert("on-remove".to_owned(), RemovePolicy::Delete.to_string());
         }
         let entry = self
@@ -266,10 +330,14 @@ impl Service {
         self.refuse_protected(verb, &entry.record)?;
         self.refuse_with_folders(verb, &entry.record)?;
         self.let_go(verb)?;
-        // Letting go has changed the record.
+        self.call_off_flatten_of(verb, &entry.record)?;
+        // Both have changed the record.
         let entry = self.without_gone_sharers(verb, self.entry(verb)?)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
         self.refuse_claimed(verb, &entry.record, policy)?;
+        if policy != RemovePolicy::Keep {
+            self.refuse_with_clones(verb, &entry.record, policy == RemovePolicy::Delete)?;
+        }
         let mut removing = Record {
             state: RecordState::Removing,
             work: Some(self.work()),
@@ -326,7 +394,9 @@ impl Service {
     /// Takes a `removing` record of ours to its end; every step may have been done already.
     fn finish_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let record = &entry.record;
-        if !record.adopted || record.options.contains_key("on-remove") {
+        if record.is_view() {
+            // Nothing is its own.
+        } else if !record.adopted || record.options.contains_key("on-remove") {
             let keep = match record.typed_options() {
                 Ok(options) if options.on_remove == RemovePolicy::Delete => None,
                 Ok(options) => Some(options.trash_expiry),
@@ -335,6 +405,9 @@ impl Service {
             if self.is_its_image(verb, record)? {
                 let gone = self.backend.deprovision(&record.location, keep);
                 gone.map_err(|error| self.failed(verb, error))?;
+            }
+            if let Some(origin) = record.origin.as_ref().filter(|_| keep.is_none()) {
+                self.drop_implicit(verb, origin);
             }
         } else if !self.is_anothers_too(verb, &record.location)? {
             self.backend.close(&record.location).map_err(|error| self.failed(verb, error))?;
@@ -444,6 +517,22 @@ fn may_wait(error: &super::VolumeError, deadline: &Deadline) -> bool {
     error.kind == ErrorKind::Unavailable && deadline.wait(POLL)
 }
 
+/// What a new volume is to be.
+enum Wish {
+    /// Empty, or of what is there.
+    New {
+        /// Canonical options, checked as a whole.
+        options: Options,
+        /// The same, typed.
+        typed: Box<VolumeOptions>,
+    },
+    /// Of another volume, which decides what can be asked for.
+    Clone {
+        /// The volume, or a snapshot of it.
+        from: SnapshotSpec,
+    },
+}
+
 /// Why a record was not inserted.
 #[derive(Debug)]
 pub(super) enum Insert {
@@ -456,5 +545,11 @@ pub(super) enum Insert {
 /// What happens to the data where nobody says so: ours goes to the trash, another's is kept.
 fn policy_of(record: &Record) -> RemovePolicy {
     let asked = record.options.get("on-remove").and_then(|policy| policy.parse().ok());
-    asked.unwrap_or(if record.adopted { RemovePolicy::Keep } else { RemovePolicy::Trash })
+    let shown = record.origin.is_some() && record.is_read_only();
+    asked.unwrap_or(match record.adopted {
+        true => RemovePolicy::Keep,
+        // Nobody has written anything that is not in the snapshot.
+        false if shown => RemovePolicy::Delete,
+        false => RemovePolicy::Trash,
+    })
 }

@@ -478,6 +478,19 @@ mod tests {
         }
     }
 
+    /// The first as of Ceph 16.2.15, the second as Ceph 19's documentation has it.
+    #[test]
+    fn a_copy_says_how_far_it_is_where_the_release_does() {
+        let percent = |more: &str| {
+            let text = format!(r#"{{"status":{{"state":"in-progress"{more}}}}}"#);
+            read_reply::<CloneStatus>(text.as_bytes()).expect("readable").status.percent()
+        };
+        assert_eq!(percent(""), None);
+        let report = r#","progress_report":{"percentage cloned":"12.24%","files cloned":"4/6"}"#;
+        assert_eq!(percent(report), Some(12));
+        assert_eq!(percent(r#","progress_report":{"percentage cloned":"?"}"#), None);
+    }
+
     #[test]
     fn a_file_system_is_up_while_all_of_its_ranks_are() {
         let map = |ranks: &str, state: &str, more: &str| {

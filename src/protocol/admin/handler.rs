@@ -29,6 +29,7 @@ enum Route {
     Remove(String),
     Resize(String),
     Trim(String),
+    Flatten(String),
     Protect(String),
     Release(String),
     Who(String),
@@ -61,6 +62,7 @@ pub(in crate::protocol) async fn handle(
         Route::Remove(name) => Ok(remove(jobs, &name, head.uri.query()).await),
         Route::Resize(name) => resize(jobs, &name, body).await,
         Route::Trim(name) => Ok(trim(jobs, &name).await),
+        Route::Flatten(name) => Ok(flatten(jobs, &name).await),
         Route::Protect(name) => protect(jobs, &name, body).await,
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
@@ -88,6 +90,7 @@ impl Route {
             ("DELETE", ["volumes", name]) => Self::Remove(path::decode(name)?),
             ("POST", ["volumes", name, "resize"]) => Self::Resize(path::decode(name)?),
             ("POST", ["volumes", name, "trim"]) => Self::Trim(path::decode(name)?),
+            ("POST", ["volumes", name, "flatten"]) => Self::Flatten(path::decode(name)?),
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
             ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
@@ -191,6 +194,14 @@ async fn trim(jobs: &Jobs, name: &str) -> Reply {
         Err(error) => Err(error),
     };
     Reply::admin_result(trimmed.map(|bytes| TrimAnswer { bytes }))
+}
+
+async fn flatten(jobs: &Jobs, name: &str) -> Reply {
+    let flattened = match parse_name("flatten", name) {
+        Ok(name) => jobs.flatten(name).await,
+        Err(error) => Err(error),
+    };
+    Reply::admin_result(flattened)
 }
 
 async fn protect(jobs: &Jobs, name: &str, body: Received) -> Decoded {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, Lookup, Mounted,
-    Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure,
-    TaskKind, TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, Flattened, HolderView, Inspection, Listed,
+    Lookup, Mounted, Rebuilt, Released, Resized, Result, SnapshotOrder, SnapshotView, Status,
+    TaskEnd, TaskFailure, TaskKind, TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::volume::{
     ByteSize, Consistency, ImageSpec, Location, Maker, MountId, Options, Place, RemovePolicy,
@@ -127,6 +127,7 @@ pub fn view(name: &VolumeName) -> VolumeView {
         mapper: Some("krbd".into()),
         holder: Some(holder),
         sharers: Vec::new(),
+        origin: None,
         snapshots: SnapshotState::default(),
         task: Some(task(name)),
         mounts: vec!["m1".into()],
@@ -154,6 +155,7 @@ fn snapshot() -> SnapshotView {
         group: None,
         labels: Options::from([("release".into(), "1.2".into())]),
         protected: true,
+        clones: Vec::new(),
         whole: true,
         stood_still_ms: Some(131),
         host: Some("node-a".into()),
@@ -222,6 +224,10 @@ impl Verbs for Fake {
             to: size,
             file_system_grown: true,
         })
+    }
+
+    fn flatten(&self, name: &VolumeName, by: &Deadline) -> Result<Flattened> {
+        self.act("flatten", name, "", by).map(|()| Flattened { done: true, percent: 100 })
     }
 
     fn trim(&self, name: &VolumeName, by: &Deadline) -> Result<ByteSize> {

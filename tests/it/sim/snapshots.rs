@@ -20,6 +20,15 @@ impl ClusterState {
     }
 }
 
+impl SimCluster {
+    /// What lies in the `.snap` of a subvolume's folder.
+    pub(crate) fn snapshots_below(&self, place: &PathSpec) -> Vec<String> {
+        let state = self.state();
+        let names = state.snapshots_of_folder(&place.path);
+        names.into_iter().map(|name| format!("_{name}_7")).collect()
+    }
+}
+
 fn find<'a>(image: &'a SimImage, call: &'static str, name: &str) -> Result<&'a SimSnapshot> {
     let found = image.snapshots.iter().find(|snapshot| snapshot.name == name);
     found.ok_or_else(|| error(Kind::NotFound, call, format!("{}@{name}", image.spec)))
