@@ -1,5 +1,7 @@
 //! Snapshots of volumes that containers write, taken by the operator's tool.
 
+mod clones;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
