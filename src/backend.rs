@@ -10,6 +10,7 @@
 
 mod attached;
 mod cephfs;
+mod clones;
 mod error;
 mod fence;
 mod kinds;
@@ -18,6 +19,7 @@ mod snapshots;
 
 pub use attached::{Attached, Evidence};
 pub use cephfs::{CephFsBackend, Folder};
+pub use clones::{Cloning, Copied};
 pub use error::BackendError;
 pub use kinds::Kinds;
 pub use rbd::RbdBackend;
@@ -39,7 +41,13 @@ pub type Result<T> = std::result::Result<T, BackendError>;
 
 /// A kind of volume, or all of them.
 pub trait Backend<L = Place, A = Attached>:
-    Provisioning<L> + Attaching<L, A> + Fencing<L> + Trash<L> + Snapshotting<L> + Freezing<A>
+    Provisioning<L>
+    + Attaching<L, A>
+    + Fencing<L>
+    + Trash<L>
+    + Snapshotting<L>
+    + Cloning<L>
+    + Freezing<A>
 {
 }
 
@@ -49,6 +57,7 @@ impl<L, A, T> Backend<L, A> for T where
         + Fencing<L>
         + Trash<L>
         + Snapshotting<L>
+        + Cloning<L>
         + Freezing<A>
         + ?Sized
 {
@@ -203,6 +212,9 @@ pub struct Attachment<A = Attached> {
     pub folder_client: Option<String>,
     /// Its size when it was attached.
     pub size: ByteSize,
+    /// The folder of it that the volume is, where only what is mounted tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
 }
 
 /// How an attachment is to be mounted.
@@ -218,6 +230,8 @@ pub struct MountPlan {
     pub read_only: bool,
     /// The file system to make, where one may be made.
     pub format: Option<(FsType, Vec<String>)>,
+    /// The file system is that of a clone, and gets a UUID of its own first.
+    pub renew_uuid: bool,
     /// The file system that the driver has made there before.
     pub made: Option<FsType>,
     /// Mount options.

@@ -49,7 +49,7 @@ pub use cluster::RadosCluster;
 pub use error::{ClusterError, ClusterErrorKind};
 pub(crate) use keyring::keys;
 pub use leases::{Lease, Leases};
-pub use snapshots::{ImageSnapshot, Snapshots};
+pub use snapshots::{Going, ImageSnapshot, Snapshots};
 pub use subvolume_snapshots::{CloneState, SubvolumeSnapshot, SubvolumeSnapshots};
 
 use std::time::Duration;

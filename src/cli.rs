@@ -81,6 +81,8 @@ enum Command {
     Undelete(changes::Undelete),
     /// Grow a volume, and its file system where it is mounted
     Resize(changes::Resize),
+    /// Copy what a clone shares with its origin, so that it stands alone; waits for the end
+    Flatten(changes::Flatten),
     /// Give the blocks that a mounted volume no longer uses back to the cluster
     Trim(volumes::One),
     /// Show the files that a mounted volume's keep-files= is about, or remove them now
@@ -151,6 +153,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Rm(remove) => remove.run(&tool()?),
         Command::Undelete(undelete) => undelete.run(&tool()?),
         Command::Resize(resize) => resize.run(&tool()?),
+        Command::Flatten(flatten) => flatten.run(&tool()?),
         Command::Trim(volume) => volume.trim(&tool()?),
         Command::OldFiles(files) => files.run(&tool()?),
         Command::Adopt(adopt) => adopt.run(&tool()?),

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Finding, Inspection, Listed, Lookup, Mounted,
+    Changed, Created, Drained, ErrorKind, Finding, Flattened, Inspection, Listed, Lookup, Mounted,
     OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, ScheduleView,
     Service, SnapshotOrder, SnapshotView, TaskView, Trashed, VolumeError, VolumeView, Who,
 };
@@ -72,6 +72,8 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     fn inspect(&self, name: &VolumeName, by: &Deadline) -> Result<Inspection>;
     /// See [`Service::resize`].
     fn resize(&self, name: &VolumeName, size: ByteSize, by: &Deadline) -> Result<Resized>;
+    /// See [`Service::flatten`].
+    fn flatten(&self, name: &VolumeName, by: &Deadline) -> Result<Flattened>;
     /// See [`Service::trim`].
     fn trim(&self, name: &VolumeName, by: &Deadline) -> Result<ByteSize>;
     /// See [`Service::protect`].
@@ -198,6 +200,10 @@ impl Verbs for Service {
 
     fn resize(&self, name: &VolumeName, size: ByteSize, by: &Deadline) -> Result<Resized> {
         self.resize(name, size, by)
+    }
+
+    fn flatten(&self, name: &VolumeName, by: &Deadline) -> Result<Flattened> {
+        self.flatten(name, by)
     }
 
     fn trim(&self, name: &VolumeName, by: &Deadline) -> Result<ByteSize> {

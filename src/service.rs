@@ -16,10 +16,13 @@
 //! whoever meets it next: a verb, or the reconciler.
 
 mod adopt;
+mod asked;
 mod attach;
 mod claim;
+mod clone;
 mod error;
 mod fenced;
+mod flatten;
 mod hold;
 mod hooks;
 mod known;
@@ -49,8 +52,8 @@ pub use schedule::ScheduleView;
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
 pub use view::{
-    Created, Drained, Finding, HolderView, Inspection, Listed, Lookup, Mounted, Rebuilt, Released,
-    Resized, Status, Trashed, Verdict, VolumeView, Who,
+    Created, Drained, Finding, Flattened, HolderView, Inspection, Listed, Lookup, Mounted,
+    OriginView, Rebuilt, Released, Resized, Status, Tie, Trashed, Verdict, VolumeView, Who,
 };
 
 use std::collections::HashMap;
@@ -67,6 +70,7 @@ use crate::system::{FsUsage, Host, System, SystemErrorKind};
 use crate::volume::{
     ByteSize, Location, MapperKind, OptionError, OptionRules, Options, VolumeName,
 };
+use flatten::Flattens;
 use known::Known;
 use locks::{NameGuard, NameLocks};
 use old_files::Searches;
@@ -121,6 +125,10 @@ pub struct ServiceSettings {
     pub engine_socket: PathBuf,
 }
 
+/// How long copies that go on are waited for at the end: what is cut off keeps others from the volume
+/// for as long as the cluster takes its client for alive.
+const LET_GO: Duration = Duration::from_secs(2);
+
 /// The verbs of all volumes. Shared by all requests; every method blocks, and ends by its deadline.
 pub struct Service {
     /// Itself, for the threads that outlive a call.
@@ -142,6 +150,7 @@ pub struct Service {
     searches: Searches,
     tasks: Tasks,
     sessions: Sessions,
+    flattens: Flattens,
     /// What an earlier daemon left standing still was let go.
     thawed: AtomicBool,
     observed: Mutex<Observed>,
@@ -160,6 +169,8 @@ struct Observed {
     backed: HashMap<VolumeName, Instant>,
     /// Space in the mounted file systems.
     usage: HashMap<VolumeName, FsUsage>,
+    /// How much is copied of volumes that are copies, in percent, where the cluster tells.
+    copies: HashMap<VolumeName, Option<u8>>,
     /// Room in the pools.
     rooms: HashMap<String, PoolUsage>,
     /// When half-done records were last looked for.
@@ -215,6 +226,7 @@ impl Service {
             tasks: Tasks::default(),
             searches: Searches::default(),
             sessions: Sessions::default(),
+            flattens: Flattens::default(),
             thawed: AtomicBool::new(false),
             observed: Mutex::default(),
             ear: Mutex::default(),
@@ -226,6 +238,7 @@ impl Service {
     pub fn close(&self) {
         self.end_schedules();
         self.searches.call_off_all();
+        self.flattens.close(LET_GO);
         let ear = self.ear.lock().unwrap_or_else(PoisonError::into_inner).take();
         if self.known.is_away() {
             // To tell an absent cluster could take long; the watch ends by itself.

@@ -450,6 +450,9 @@ pub trait FolderMounts: Send + Sync {
     /// which no waiting cures. No answer in time is an error, and says nothing of it.
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> Result<bool>;
 
+    /// The names of what lies in a folder, in no order.
+    fn names_in(&self, folder: &Path, deadline: &Deadline) -> Result<Vec<String>>;
+
     /// Space in the folder that is mounted there: what all files in it take, and its quota, or the
     /// file system's size where it has none.
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage>;

@@ -4,6 +4,7 @@ mod client;
 mod duration;
 mod name;
 mod options;
+mod origin;
 mod path;
 mod record;
 mod retention;
@@ -20,6 +21,7 @@ pub use options::{
     OptionError, OptionRules, Options, SnapshotOptions, VolumeOptions, help as options_help,
     is_scheduled,
 };
+pub use origin::{Flattening, Origin};
 pub use path::FolderPath;
 pub use record::{
     Claim, Description, FilesState, RECORD_VERSION, Record, RecordState, Rolling, SnapshotBrief,

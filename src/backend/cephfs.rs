@@ -16,6 +16,7 @@
 //! one writing host (see `lock`).
 
 mod attach;
+mod clones;
 mod fence;
 mod key;
 mod lock;

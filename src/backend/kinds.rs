@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AttachRequest, Attached, Attaching, Attachment, BackendError, CephFsBackend, Evidence, Fencing,
-    Found, Freezing, MountPlan, Plan, Provisioning, RbdBackend, Result, RollBack, Snapshotting,
-    Still, StoredInfo, StoredSnapshot, Trash, TrashedItem, fence,
+    AttachRequest, Attached, Attaching, Attachment, BackendError, CephFsBackend, Cloning, Copied,
+    Evidence, Fencing, Found, Freezing, MountPlan, Plan, Provisioning, RbdBackend, Result,
+    RollBack, Snapshotting, Still, StoredInfo, StoredSnapshot, Trash, TrashedItem, fence,
 };
-use crate::ceph::{Cluster, ClusterErrorKind, Interval, LockOwner, Notified, PoolUsage, Watcher};
+use crate::ceph::{
+    Cluster, ClusterErrorKind, Going, Interval, LockOwner, Notified, PoolUsage, Watcher,
+};
 use crate::deadline::Deadline;
 use crate::system::{FsUsage, Holder, System};
 use crate::volume::{
@@ -304,6 +306,42 @@ impl Snapshotting for Kinds {
     }
 }
 
+impl Cloning for Kinds {
+    fn clone_of(
+        &self,
+        origin: &Place,
+        snapshot: &SnapshotName,
+        to: &Place,
+        options: &VolumeOptions,
+    ) -> Result<()> {
+        match (origin, to) {
+            (Place::Image(origin), Place::Image(to)) => {
+                self.rbd.clone_of(origin, snapshot, to, options)
+            }
+            (Place::Folder(origin), Place::Folder(to)) => {
+                self.cephfs.clone_of(origin, snapshot, to, options)
+            }
+            _ => Err(BackendError::Invalid(format!("{to} is of another kind than {origin}"))),
+        }
+    }
+
+    fn copied(&self, location: &Place) -> Result<Copied> {
+        at!(self.copied(location))
+    }
+
+    fn abandon(&self, location: &Place) -> Result<()> {
+        at!(self.abandon(location))
+    }
+
+    fn depth(&self, location: &Place) -> Result<usize> {
+        at!(self.depth(location))
+    }
+
+    fn flatten(&self, location: &Place, progress: Going<'_>) -> Result<()> {
+        at!(self.flatten(location, progress))
+    }
+}
+
 impl Freezing for Kinds {
     fn hold_still(
         &self,
@@ -361,7 +399,7 @@ impl AttachRequest {
 
 impl<A> Attachment<A> {
     fn of_kind(self, attached: fn(A) -> Attached) -> Attachment {
-        let Self { attached: it, address, folder_client, size } = self;
-        Attachment { attached: attached(it), address, folder_client, size }
+        let Self { attached: it, address, folder_client, size, part } = self;
+        Attachment { attached: attached(it), address, folder_client, size, part }
     }
 }

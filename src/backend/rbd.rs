@@ -12,6 +12,7 @@
 //! An image that should have a file system and has none is damaged, and is left for a person.
 
 mod attach;
+mod clones;
 mod fence;
 mod provision;
 mod snapshots;

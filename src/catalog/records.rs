@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::{Entry, Result};
-use crate::volume::{Record, RecordState, VolumeName};
+use crate::volume::{Origin, Record, RecordState, VolumeName};
 
 /// All records at one time. Those that did not change are shared with the records before.
 pub type Records = BTreeMap<VolumeName, Arc<Stored>>;
@@ -25,6 +25,10 @@ pub struct Stored {
     pub scheduled: bool,
     /// It is being rolled back, or that was cut off.
     pub rolling: bool,
+    /// It was made of another volume.
+    pub is_clone: bool,
+    /// What it shares with that is to be copied, or to be given up.
+    pub flatten: bool,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: Box<str>,
     /// The pool that its data goes to; "" where the record does not say it.
@@ -62,13 +66,29 @@ impl Stored {
 impl From<Entry> for Stored {
     fn from(entry: Entry) -> Self {
         let scheduled = entry.record.is_scheduled();
-        let Record { state, folder, mut options, location, snapshots, rolling, .. } = entry.record;
-        let (taking, rolling) = (snapshots.taking.is_some(), rolling.is_some());
+        let flatten = is_to_be_settled(&entry.record);
+        let Record { state, folder, mut options, location, snapshots, origin, rolling, .. } =
+            entry.record;
         let own = location.pool().map(str::to_owned);
         let pool = options.remove("data-pool").or(own).unwrap_or_default();
-        let (folder, pool) = (folder.into(), pool.into());
-        Self { bytes: entry.bytes.into(), state, taking, rolling, scheduled, folder, pool }
+        Self {
+            bytes: entry.bytes.into(),
+            state,
+            taking: snapshots.taking.is_some(),
+            scheduled,
+            rolling: rolling.is_some(),
+            is_clone: origin.is_some(),
+            flatten,
+            folder: folder.into(),
+            pool: pool.into(),
+        }
     }
+}
+
+/// Is there something left to do between it and its origin?
+fn is_to_be_settled(record: &Record) -> bool {
+    let left = |of: &Origin| of.flattening.is_some() || (of.alone && of.implicit);
+    record.is_to_be_flattened() || record.origin.as_ref().is_some_and(left)
 }
 
 impl Serialize for Stored {

@@ -1,7 +1,8 @@
 //! The snapshots of an open image, by librbd.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{null, null_mut};
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use super::connection::c_string;
 use super::failure::{Outcome, check};
 use super::ffi::rbd::*;
 use super::image::{Image, add_changed, grown, no_progress, report, text};
+use super::snapshots::Going;
 use crate::progress::Progress;
 use crate::volume::{ByteSize, ImageSpec, Location};
 
@@ -130,10 +132,11 @@ impl Image<'_> {
     }
 
     /// Copies what the image has from its parent, so that it needs it no more.
-    pub(super) fn flatten(&self, progress: Progress<'_>) -> Outcome<()> {
+    pub(super) fn flatten(&self, progress: Going<'_>) -> Outcome<()> {
         let argument = (&raw const progress).cast_mut().cast();
-        // SAFETY: as above.
-        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), report, argument) }).map(drop)
+        // SAFETY: the image is open for writing, and the argument is what the callback expects,
+        // which outlives the call.
+        check(unsafe { rbd_flatten_with_progress(self.as_ptr(), told, argument) }).map(drop)
     }
 
     /// The bytes, in whole objects, that changed since a snapshot (`None`: all that is there).
@@ -195,6 +198,15 @@ impl Image<'_> {
             Ok(parent)
         }
     }
+}
+
+/// Hands progress on; a negative number calls the work off.
+extern "C" fn told(done: u64, total: u64, argument: *mut c_void) -> c_int {
+    // SAFETY: whoever passes this callback passes a pointer to one of these, which outlives the call.
+    let progress = unsafe { &*argument.cast::<Going<'_>>() };
+    // A panic must not go through librbd.
+    let on = catch_unwind(AssertUnwindSafe(|| progress(done, total))).unwrap_or(false);
+    if on { 0 } else { -libc::EBUSY }
 }
 
 /// # Safety

@@ -53,6 +53,9 @@ const OBJECT_EXISTS: u8 = 1;
 /// How many metadata keys are read at once.
 const PAGE: u64 = 256;
 
+/// Hears how far a long call is, as [`Progress`], and says whether it is to go on.
+pub type Going<'a> = &'a (dyn Fn(u64, u64) -> bool + Sync);
+
 /// A snapshot of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSnapshot {
@@ -113,8 +116,9 @@ pub trait Snapshots: Send + Sync {
     /// What an image was made of, and still needs: an image and its snapshot.
     fn image_parent(&self, image: &ImageSpec) -> Result<Option<(ImageSpec, String)>>;
 
-    /// Copies what an image still needs of its parent. Takes as long as that.
-    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()>;
+    /// Copies what an image still needs of its parent, also while another client writes it. Takes as
+    /// long as that; `Busy` where it was called off, and what is copied stays so.
+    fn image_flatten(&self, image: &ImageSpec, progress: Going<'_>) -> Result<()>;
 
     /// The metadata whose keys begin with `prefix`.
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Result<Vec<(String, String)>>;
@@ -249,7 +253,7 @@ impl Snapshots for RadosCluster {
         })
     }
 
-    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> Result<()> {
+    fn image_flatten(&self, image: &ImageSpec, progress: Going<'_>) -> Result<()> {
         self.on_image("flatten image", image, |io| {
             let open = Image::open_for_writing(io, &image.image)?;
             // librbd says EINVAL where there is nothing to do.

@@ -36,8 +36,8 @@ pub struct SubvolumeSnapshot {
 /// How far a copy of a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloneState {
-    /// It waits, or is being copied.
-    UnderWay,
+    /// It waits, or is being copied: so much of it, in percent, where the cluster tells.
+    UnderWay(Option<u8>),
     /// It is a subvolume like any other.
     Complete,
     /// It came to nothing: the manager's word for it.
@@ -170,7 +170,7 @@ impl SubvolumeSnapshots for RadosCluster {
         match self.on_subvolume("look at the copy", subvolume, &command) {
             Ok(reply) => Ok(match reply.status.state.as_str() {
                 "complete" => CloneState::Complete,
-                "pending" | "in-progress" => CloneState::UnderWay,
+                "pending" | "in-progress" => CloneState::UnderWay(reply.status.percent()),
                 other => CloneState::Failed(match reply.status.failure {
                     Some(failure) => format!("{other}: {}", failure.error_msg),
                     None => other.to_owned(),

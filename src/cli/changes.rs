@@ -9,7 +9,7 @@ use super::table::Table;
 use super::{Failure, Outcome, Tool, json};
 use crate::config::duration;
 use crate::protocol::admin::{CreateAnswer, DrainAnswer, Nothing, UndeleteAnswer};
-use crate::service::{Drained, Rebuilt, Released, Resized};
+use crate::service::{Drained, Flattened, Rebuilt, Released, Resized};
 use crate::volume::{ImageSpec, Options, RemovePolicy, VolumeName, options_help};
 
 /// Between two looks at what is still held.
@@ -75,6 +75,17 @@ pub(super) struct Resize {
     /// The new size, such as 20G; larger than the old one
     #[arg(value_name = "SIZE")]
     size: String,
+}
+
+/// `flatten`
+#[derive(Debug, Args)]
+pub(super) struct Flatten {
+    /// The volume's name
+    #[arg(value_name = "NAME")]
+    name: VolumeName,
+    /// Begin only, and say how far it is
+    #[arg(long, short)]
+    detach: bool,
 }
 
 /// `release`
@@ -168,6 +179,27 @@ impl Resize {
             };
             format!("{}: {from} to {to}{rest}\n", self.name)
         }))
+    }
+}
+
+impl Flatten {
+    /// It goes on by itself, also where nobody waits.
+    pub(super) fn run(&self, tool: &Tool) -> Result<Outcome, Failure> {
+        let mut told = None;
+        loop {
+            let flattened = tool.ask(tool.client.flatten(self.name.as_str()))?;
+            let Flattened { done, percent } = flattened;
+            if done || self.detach {
+                return Ok(tool.show(&flattened, |_| match done {
+                    true => format!("{}: it stands alone\n", self.name),
+                    false => format!("{}: {percent} % copied\n", self.name),
+                }));
+            }
+            if !tool.json && told.replace(percent) != Some(percent) {
+                eprintln!("{}: {percent} % copied", self.name);
+            }
+            std::thread::sleep(AGAIN);
+        }
     }
 }
 

@@ -160,6 +160,7 @@ impl Ls {
                 of.protected.then(|| "protected".to_owned()),
                 (!of.whole).then(|| "cut off, and removed in a while".to_owned()),
                 of.group.as_ref().map(|group| format!("group {group}")),
+                (!of.clones.is_empty()).then(|| format!("clones: {}", of.clones.join(" "))),
             ];
             let labels = of.labels.iter().map(|(key, value)| format!("{key}={value}"));
             let notes: Vec<String> = notes.into_iter().flatten().chain(labels).collect();
@@ -181,6 +182,7 @@ fn maker(by: &Maker) -> &'static str {
         Maker::Hand => "hand",
         Maker::Schedule { .. } => "schedule",
         Maker::Safety => "safety",
+        Maker::Clone { .. } => "clone",
         Maker::Other(_) => "other",
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::table::{self, Table, moment, or_dash};
 use super::{Failure, Outcome, Tool, json, old_files};
 use crate::protocol::admin::{Nothing, TrashAnswer, TrimAnswer, Volumes};
-use crate::service::{Inspection, TaskView, Trashed, VolumeView, Who};
+use crate::service::{Inspection, OriginView, TaskView, Tie, Trashed, VolumeView, Who};
 use crate::volume::VolumeName;
 
 /// `ls`
@@ -134,6 +134,7 @@ fn inspection(inspection: &Inspection) -> String {
     table.pair("Kind", status.kind);
     table.pair("Place", &status.place);
     table.pair("ID", &inspection.id);
+    table.pair_if("Made of", status.origin.as_ref().map(made_of));
     table.pair("Size", status.size);
     table.pair("Stored", or_dash(inspection.stored));
     table.pair("Used", or_dash(status.used));
@@ -159,6 +160,18 @@ fn under_way(task: &TaskView) -> String {
     let percent = task.done.saturating_mul(100).checked_div(task.total);
     let far = percent.map_or_else(String::new, |percent| format!(", {percent} % done"));
     format!("{} since {}{far}", task.what.as_str(), moment(task.since))
+}
+
+fn made_of(origin: &OriginView) -> String {
+    let percent = origin.percent.map(|percent| format!(", {percent} % copied")).unwrap_or_default();
+    let tie = match origin.tie {
+        Tie::Copying => "being copied",
+        Tie::Shared => "shares its data",
+        Tie::Flattening => "being flattened",
+        Tie::Shown => "shown where it lies",
+        Tie::None => "stands alone",
+    };
+    format!("{} ({tie}{percent})", origin.from)
 }
 
 fn who_has(who: &Who) -> String {

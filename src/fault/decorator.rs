@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::FaultPlan;
 use crate::ceph::{
-    self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Hear, ImageInfo,
+    self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Going, Hear, ImageInfo,
     ImageLayout, ImageSnapshot, Images, Interval, Lease, Leases, Liveness, LockOwner, Manager,
     Messages, Monitor, Notified, Objects, OmapPage, PlacementGroups, PoolUsage, Progress,
     Snapshots, SubvolumeInfo, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
@@ -112,7 +112,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
         &self, parent: &ImageSpec, snapshot: &str, child: &ImageSpec, layout: &ImageLayout
     ) -> ();
     fn image_parent(&self, image: &ImageSpec) -> Option<(ImageSpec, String)>;
-    fn image_flatten(&self, image: &ImageSpec, progress: Progress<'_>) -> ();
+    fn image_flatten(&self, image: &ImageSpec, progress: Going<'_>) -> ();
     fn metadata_list(&self, image: &ImageSpec, prefix: &str) -> Vec<(String, String)>;
     fn metadata_remove(&self, image: &ImageSpec, key: &str) -> ();
     fn trash_snapshots_remove(&self, at: &Location, id: &str) -> ();
@@ -245,6 +245,7 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     fn cut_off_folder(&self, mount: &FolderMount, deadline: &Deadline) -> ();
     fn folder_mounts(&self) -> Vec<FolderMount>;
     fn is_alive(&self, target: &Path, deadline: &Deadline) -> bool;
+    fn names_in(&self, folder: &Path, deadline: &Deadline) -> Vec<String>;
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> FsUsage;
     fn can_restore_folder(&self) -> ();
     fn restore_folder(

@@ -10,6 +10,7 @@
 //! POST   /ceph/v1/volumes/NAME/resize     ResizeRequest → Resized
 //! POST   /ceph/v1/volumes/NAME/trim                     → TrimAnswer
 //! POST   /ceph/v1/volumes/NAME/old-files  OldFilesRequest → OldFilesView
+//! POST   /ceph/v1/volumes/NAME/flatten                  → Flattened, to be asked until it is done
 //! POST   /ceph/v1/volumes/NAME/protect    ProtectRequest → Nothing
 //! POST   /ceph/v1/volumes/NAME/release    ReleaseRequest → Released
 //! GET    /ceph/v1/volumes/NAME/who                      → Who

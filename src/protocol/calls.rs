@@ -12,9 +12,9 @@ use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Listed, Lookup, OldFilesView, Rebuilt, Released, Resized,
-    Result, RollbackPlan, RolledBack, ScheduleView, SnapshotOrder, SnapshotView, TaskView,
-    VolumeError,
+    Changed, Created, Drained, ErrorKind, Flattened, Listed, Lookup, OldFilesView, Rebuilt,
+    Released, Resized, Result, RollbackPlan, RolledBack, ScheduleView, SnapshotOrder, SnapshotView,
+    TaskView, VolumeError,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -166,6 +166,12 @@ impl Jobs {
             })
         })
         .await
+    }
+
+    /// The tool's flatten, which is asked again until it is done.
+    pub(super) async fn flatten(&self, name: VolumeName) -> Result<Flattened> {
+        let call = self.call("flatten", name.as_str(), self.limits.other);
+        self.run(call, move |verbs, by| verbs.flatten(&name, by)).await
     }
 
     /// The tool's trim.

@@ -24,8 +24,9 @@ use super::admin::{
 };
 use super::path;
 use crate::service::{
-    Changed, Created, Drained, Finding, Inspection, OldFilesView, Rebuilt, Released, Resized,
-    RollbackPlan, RolledBack, ScheduleView, SnapshotView, TaskView, Trashed, VolumeView, Who,
+    Changed, Created, Drained, Finding, Flattened, Inspection, OldFilesView, Rebuilt, Released,
+    Resized, RollbackPlan, RolledBack, ScheduleView, SnapshotView, TaskView, Trashed, VolumeView,
+    Who,
 };
 use crate::volume::Options;
 use crate::volume::{ByteSize, RemovePolicy, VolumeName};
@@ -177,6 +178,11 @@ impl AdminClient {
     pub async fn resize(&self, name: &str, size: &str) -> Result<Resized> {
         let request = ResizeRequest { size: size.to_owned() };
         self.post(&of_volume(name, "/resize"), &request).await
+    }
+
+    /// Has a volume flattened; to be asked again until it is done.
+    pub async fn flatten(&self, name: &str) -> Result<Flattened> {
+        self.call(Method::POST, &of_volume(name, "/flatten"), Bytes::new(), LIMIT).await
     }
 
     /// Gives unused blocks back to the cluster.

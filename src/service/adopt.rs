@@ -318,6 +318,8 @@ fn foreign(plan: &Plan) -> Record {
         used: None,
         claim: None,
         sharers: Vec::new(),
+        origin: None,
+        renew_uuid: false,
         snapshots: SnapshotState::default(),
         rolling: None,
         files: None,

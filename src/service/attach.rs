@@ -10,7 +10,9 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Mounted, Result, Service, Verb, VolumeError};
-use crate::backend::{AttachRequest, Attached, Attaching, BackendError, MountPlan, Provisioning};
+use crate::backend::{
+    AttachRequest, Attached, Attaching, Attachment, BackendError, MountPlan, Provisioning,
+};
 use crate::catalog::Entry;
 use crate::deadline::Deadline;
 use crate::system::Ownership;
@@ -157,6 +159,7 @@ impl Service {
         begun: &Reference,
         options: &VolumeOptions,
     ) -> Result<Reference> {
+        self.call_off_flatten(verb)?;
         let record = self.claim(verb, begun)?;
         // A rollback that began meanwhile has not seen the claim.
         self.refuse_rolling_below(verb, &record)?;
@@ -170,27 +173,35 @@ impl Service {
             .backend
             .attach(&request, verb.deadline)
             .map_err(|error| self.failed(verb, error))?;
-        let mut reference = Reference { attachment: Some(attachment.clone()), ..begun.clone() };
+        let folder = attachment.part.clone().unwrap_or_else(|| begun.folder.clone());
+        let attached = Some(attachment.clone());
+        let mut reference = Reference { attachment: attached, folder, ..begun.clone() };
         self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
         self.confirm_claim(verb, &reference, &attachment)?;
         let plan = mount_plan(&reference, &record, options);
         let mounted = self.backend.mount(&attachment.attached, &plan, verb.deadline);
         mounted.map_err(|error| self.failed(verb, error))?;
-        self.record_mount(verb, &record, attachment.size)?;
+        self.record_mount(verb, &record, &attachment)?;
         reference.phase = Phase::Mounted;
         self.references.put(&reference).map_err(|error| self.failed(verb, error))?;
         Ok(reference)
     }
 
     /// Records what the mount found or made.
-    fn record_mount(&self, verb: Verb<'_>, record: &Record, size: ByteSize) -> Result<()> {
-        if record.formatted && record.size == size {
+    fn record_mount(&self, verb: Verb<'_>, record: &Record, attachment: &Attachment) -> Result<()> {
+        let size = attachment.size;
+        if let Some(folder) = attachment.part.clone().filter(|folder| *folder != record.folder) {
+            let found = |record: &Record| Some(Record { folder: folder.clone(), ..record.clone() });
+            return self.change(verb, found).map(drop);
+        }
+        if record.formatted && record.size == size && !record.renew_uuid {
             return Ok(());
         }
         if record.is_read_only() {
             return Ok(());
         }
-        let found = |record: &Record| Record { formatted: true, size, ..record.clone() };
+        let found =
+            |record: &Record| Record { formatted: true, renew_uuid: false, size, ..record.clone() };
         // The description first: a crash in between is met by the next mount, which comes here
         // again for as long as the record does not say it.
         self.describe(verb, &found(record))?;
@@ -351,6 +362,7 @@ fn mount_plan(reference: &Reference, record: &Record, options: &VolumeOptions) -
         owner: Ownership { uid: options.uid, gid: options.gid, mode: options.mode },
         read_only: reference.read_only,
         format: may_format.then(|| (options.fs_type, options.mkfs_options.clone())),
+        renew_uuid: record.renew_uuid,
         made: made.then_some(options.fs_type),
         options: mount_options,
     }

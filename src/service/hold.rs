@@ -34,6 +34,7 @@ impl Service {
         let waiting = verb.deadline.at_most(self.settings.busy_wait);
         let mut first_seen: Option<Claim> = None;
         let mut silence = Silence::default();
+        let mut asked = false;
         loop {
             let entry = self.entry(verb)?;
             if entry.record.state != RecordState::Ready
@@ -55,6 +56,10 @@ impl Service {
             match verdict {
                 Verdict::Held(held) if waiting.is_over() => return Err(in_use(verb, &held)),
                 Verdict::Held(_) => {
+                    // Copying gives way to use.
+                    if !std::mem::replace(&mut asked, true) {
+                        self.call_off_flatten_of(verb, &entry.record)?;
+                    }
                     let _ = waiting.wait(POLL);
                     continue;
                 }

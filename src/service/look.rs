@@ -9,15 +9,16 @@ use jiff::Timestamp;
 use super::provision::FOLDER;
 use super::references::{Phase, Reference};
 use super::{
-    Finding, HolderView, Inspection, Listed, Lookup, Result, Service, Status, Verb, Verdict,
-    VolumeView, Who,
+    Finding, HolderView, Inspection, Listed, Lookup, Observed, OriginView, Result, Service, Status,
+    Tie, Verb, Verdict, VolumeView, Who,
 };
 use crate::backend::{Attached, Attaching, Attachment, Provisioning};
 use crate::catalog::Stored;
 use crate::ceph::PoolUsage;
 use crate::deadline::Deadline;
 use crate::volume::{
-    ByteSize, Claim, Place, Record, RecordState, Rolling, SnapshotState, VolumeKind, VolumeName,
+    ByteSize, Claim, Origin, Place, Record, RecordState, Rolling, SnapshotState, VolumeKind,
+    VolumeName,
 };
 
 impl Service {
@@ -69,6 +70,7 @@ impl Service {
             mapper: None,
             holder: None,
             sharers: Vec::new(),
+            origin: None,
             snapshots: SnapshotState::default(),
             files: None,
             task: None,
@@ -118,6 +120,12 @@ impl Service {
     pub fn inspect(&self, name: &VolumeName, deadline: &Deadline) -> Result<Inspection> {
         let verb = Verb::new("inspect", name, deadline);
         let record = self.entry(verb)?.record;
+        if self.is_copying(name, &record) {
+            // Until it is whole nothing else can be said of it.
+            let volume = self.view(name, &record, None);
+            let (features, id) = Default::default();
+            return Ok(Inspection { volume, features, id, stored: None, watchers: Vec::new() });
+        }
         let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
         let watchers = self.backend.watchers(&record.location).map_err(|e| self.failed(verb, e))?;
         let mut volume = self.view(name, &record, None);
@@ -179,6 +187,10 @@ impl Service {
             mapper: attachment.map(|of| of.attached.means().to_owned()),
             holder: record.claim.as_ref().map(|claim| self.holder(claim)),
             sharers: record.sharers.iter().map(|claim| self.holder(claim)).collect(),
+            origin: record
+                .origin
+                .as_ref()
+                .map(|origin| self.origin_view(name, record, origin, &observed)),
             snapshots: record.snapshots.clone(),
             files: record.files,
             task: self.tasks.on(name),
@@ -198,6 +210,26 @@ impl Service {
             created: record.created,
             status,
         }
+    }
+
+    fn origin_view(
+        &self,
+        name: &VolumeName,
+        record: &Record,
+        origin: &Origin,
+        observed: &Observed,
+    ) -> OriginView {
+        let flattened = self.flattened(name, origin);
+        let (tie, percent) = match record.state {
+            _ if record.is_view() => (Tie::Shown, None),
+            RecordState::Creating if record.kind == VolumeKind::CephFs => {
+                (Tie::Copying, observed.copies.get(name).copied().flatten())
+            }
+            _ if origin.alone => (Tie::None, None),
+            _ if flattened.is_some() => (Tie::Flattening, flattened),
+            _ => (Tie::Shared, None),
+        };
+        OriginView { from: origin.spec().to_string(), tie, percent }
     }
 
     fn holder(&self, claim: &Claim) -> HolderView {

@@ -26,7 +26,7 @@ const BUSY: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Message {
-    /// Give up a volume that no container uses.
+    /// Give up a volume that no container uses, and that is only copied.
     Release(VolumeName),
     /// Take a step with a volume of which a snapshot is made.
     Step {
@@ -131,13 +131,17 @@ impl Service {
     }
 
     fn heard_release(&self, name: &VolumeName) -> Reply {
-        if self.references.get(name).is_none() {
+        let here = self.references.get(name).is_some();
+        if !here && !self.is_flattening(name) {
             return Reply::NotHere;
         }
         let (soon, deadline) = (Deadline::after(BUSY), Deadline::after(ANSWER));
         let (ask, verb) =
             (Verb::new("release", name, &soon), Verb::new("release", name, &deadline));
-        let released = self.lock(ask).and_then(|_guard| self.let_go(verb));
+        let released = self.lock(ask).and_then(|_guard| {
+            self.let_go(verb)?;
+            self.call_off_flatten(verb)
+        });
         tracing::info!(volume = %name, ?released, "another host asked for the volume");
         match released {
             Ok(()) => Reply::Done,

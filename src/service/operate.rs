@@ -33,6 +33,7 @@ impl Service {
         if record.kind == VolumeKind::Rbd {
             self.refuse_rolling(verb, &record)?;
         }
+        self.call_off_flatten_of(verb, &record)?;
         let from = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?.size;
         self.check_size(verb, &record, from, size)?;
         if size != from {

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::asked::differs;
 use super::{Created, ErrorKind, Result, Service, Verb};
 use crate::backend::{BackendError, Plan, Provisioning, StoredInfo};
 use crate::catalog::{CatalogError, Entry};
 use crate::ceph::ClusterErrorKind;
 use crate::deadline::Deadline;
 use crate::volume::{
-    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotState,
-    VolumeKind, VolumeName, VolumeOptions, Work, is_scheduled,
+    FolderPath, Options, Place, RECORD_VERSION, Record, RecordState, RemovePolicy, SnapshotSpec,
+    SnapshotState, VolumeKind, VolumeName, VolumeOptions, Work, is_scheduled,
 };
 
 /// Longer than any verb lasts, its undo included: after that nobody is at it any more.
@@ -49,15 +50,32 @@ impl Service {
         deadline: &Deadline,
     ) -> Result<Created> {
         let verb = Verb::new("create", name, deadline);
-        refuse_unserved(verb, given)?;
+        let wish = self.wish(verb, given)?;
+        let created = self.create_or_find(verb, given, &wish)?;
+        if created == Created::Created {
+            self.flatten_new(verb);
+        }
+        Ok(created)
+    }
+
+    /// What is asked for, as far as that can be said without the cluster.
+    fn wish(&self, verb: Verb<'_>, given: &Options) -> Result<Wish> {
+        if let Some(from) = self.rules.origin_of(given).map_err(|e| self.failed(verb, e))? {
+            return Ok(Wish::Clone { from });
+        }
         let options = self.rules.for_new_volume(given).map_err(|e| self.failed(verb, e))?;
         let typed = VolumeOptions::from_canonical(&options).map_err(|e| self.failed(verb, e))?;
+        Ok(Wish::New { options, typed: Box::new(typed) })
+    }
+
+    fn create_or_find(&self, verb: Verb<'_>, given: &Options, wish: &Wish) -> Result<Created> {
+        let (name, deadline) = (verb.name, verb.deadline);
         let _guard = self.lock(verb)?;
         self.await_cluster(verb)?;
         while !deadline.is_over() {
             let entry = self.catalog.get(name).map_err(|error| self.failed(verb, error))?;
             let Some(entry) = entry else {
-                match self.make(verb, &typed, options.clone()) {
+                match self.make(verb, given, wish) {
                     Ok(()) => return Ok(Created::Created),
                     // Somebody else was faster: look again at what it made.
                     Err(Insert::Taken) => continue,
@@ -73,7 +91,12 @@ impl Service {
                 RecordState::Ready => return Ok(Created::AlreadyThere),
                 RecordState::Creating => match self.take_over_create(verb, &entry) {
                     Ok(_) => return Ok(Created::Created),
-                    Err(error) if !may_wait(&error, deadline) => return Err(error),
+                    Err(error) if !may_wait(&error, deadline) => {
+                        return match self.is_copying(name, &entry.record) {
+                            true => Ok(Created::AlreadyThere),
+                            false => Err(error),
+                        };
+                    }
                     Err(_) => continue,
                 },
             }
@@ -85,9 +108,17 @@ impl Service {
     fn make(
         &self,
         verb: Verb<'_>,
-        typed: &VolumeOptions,
-        options: Options,
+        given: &Options,
+        wish: &Wish,
     ) -> std::result::Result<(), Insert> {
+        let (typed, options) = match wish {
+            Wish::New { typed, options } => (typed, options.clone()),
+            Wish::Clone { from } => {
+                return self
+                    .make_clone(verb, from, given)
+                    .map_err(|error| self.unless_taken(verb, error));
+            }
+        };
         let plan = match &typed.path {
             Some(FolderPath::Within { volume, folder }) => {
                 return match self.plan_within(verb, volume, folder) {
@@ -100,11 +131,15 @@ impl Service {
         match plan {
             Ok(plan) if plan.adopted => self.insert_adopted(verb, &plan, options),
             Ok(plan) => self.insert_new(verb, plan, options),
-            // What is in the way may be what another host has just made of this very name.
-            Err(error) => Err(match self.is_gone(verb) {
-                Ok(false) => Insert::Taken,
-                _ => Insert::Failed(self.failed(verb, error)),
-            }),
+            Err(error) => Err(self.unless_taken(verb, Insert::Failed(self.failed(verb, error)))),
+        }
+    }
+
+    /// What is in the way may be what another host has just made of this very name.
+    fn unless_taken(&self, verb: Verb<'_>, error: Insert) -> Insert {
+        match self.is_gone(verb) {
+            Ok(false) => Insert::Taken,
+            _ => error,
         }
     }
 
@@ -135,16 +170,32 @@ impl Service {
             snapshots,
             rolling: None,
             files: None,
+            origin: None,
+            renew_uuid: false,
             other: serde_json::Map::new(),
         };
         let entry = self.insert(verb, &record)?;
-        self.finish_create(verb, entry.clone()).map(drop).map_err(|error| {
-            // The attempt is over: nothing of it is to be left, where the cluster lets us.
-            if let Err(undo) = self.undo_create(verb, &entry) {
-                tracing::warn!(%undo, "a failed create is left to be undone later");
-            }
-            Insert::Failed(error)
-        })
+        self.finish_new(verb, &entry)
+    }
+
+    /// Finishes a create of ours. A copy that only takes long goes on by itself, and the create has
+    /// succeeded: to undo it would lose what is copied.
+    pub(super) fn finish_new(
+        &self,
+        verb: Verb<'_>,
+        entry: &Entry,
+    ) -> std::result::Result<(), Insert> {
+        let Err(error) = self.finish_create(verb, entry.clone()) else { return Ok(()) };
+        if self.is_copying(verb.name, &entry.record) {
+            self.leave_copying(verb);
+            self.follow_copy(verb.name);
+            return Ok(());
+        }
+        // The attempt is over: nothing of it is to be left, where the cluster lets us.
+        if let Err(undo) = self.undo_create(verb, entry) {
+            tracing::warn!(%undo, "a failed create is left to be undone later");
+        }
+        Err(Insert::Failed(error))
     }
 
     /// What a new volume's record says of its snapshots: its schedule begins now.
@@ -176,23 +227,34 @@ impl Service {
     /// Finishes a create that an earlier daemon began.
     pub(super) fn take_over_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<Entry> {
         let entry = self.take_over(verb, entry)?;
-        self.finish_create(verb, entry)
+        self.finish_create(verb, entry.clone()).inspect_err(|_| {
+            if self.is_copying(verb.name, &entry.record) {
+                self.leave_copying(verb);
+            }
+        })
     }
 
     /// Takes a `creating` record of ours to `ready`; every step may have been done already.
     fn finish_create(&self, verb: Verb<'_>, entry: Entry) -> Result<Entry> {
         let mut record = Record { state: RecordState::Ready, work: None, ..entry.record.clone() };
-        if !record.adopted {
+        if let Some(origin) = &record.origin {
+            self.make_of_origin(verb, &record, origin)?;
+        } else if !record.adopted {
             let options = record.typed_options().map_err(|error| self.failed(verb, error))?;
             let made = self.backend.provision(&record.location, &options);
             made.map_err(|error| self.failed(verb, error))?;
         }
         let info = self.backend.info(&record.location).map_err(|e| self.failed(verb, e))?;
         record.id = Some(info.id);
+        if let Some(origin) = &mut record.origin {
+            record.size = info.size;
+            origin.alone = record.kind == VolumeKind::CephFs;
+        }
         self.describe(verb, &record)?;
         let ready = self.catalog.replace(verb.name, &entry, &record);
         let entry = ready.map_err(|error| self.failed(verb, error))?;
         self.known.note(verb.name, Some(&entry));
+        self.forget_origin(verb, &record);
         Ok(entry)
     }
 
@@ -242,7 +304,9 @@ impl Service {
     /// empty.
     fn undo_create(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let mut removing = Record { state: RecordState::Removing, ..entry.record.clone() };
-        if self.is_untouched(&removing) {
+        self.abandon_copy(verb, &removing)?;
+        // What a clone has is its origin's still.
+        if removing.origin.is_some() || self.is_untouched(&removing) {
             removing.options.insert("on-remove".to_owned(), RemovePolicy::Delete.to_string());
         }
         let entry = self
@@ -279,10 +343,14 @@ impl Service {
         self.refuse_rolling(verb, &entry.record)?;
         self.refuse_with_folders(verb, &entry.record)?;
         self.let_go(verb)?;
-        // Letting go has changed the record.
+        self.call_off_flatten_of(verb, &entry.record)?;
+        // Both have changed the record.
         let entry = self.without_gone_sharers(verb, self.entry(verb)?)?;
         let policy = policy.unwrap_or_else(|| policy_of(&entry.record));
         self.refuse_claimed(verb, &entry.record, policy)?;
+        if policy != RemovePolicy::Keep {
+            self.refuse_with_clones(verb, &entry.record, policy == RemovePolicy::Delete)?;
+        }
         let mut removing = Record {
             state: RecordState::Removing,
             work: Some(self.work()),
@@ -339,7 +407,9 @@ impl Service {
     /// Takes a `removing` record of ours to its end; every step may have been done already.
     fn finish_remove(&self, verb: Verb<'_>, entry: &Entry) -> Result<()> {
         let record = &entry.record;
-        if !record.adopted || record.options.contains_key("on-remove") {
+        if record.is_view() {
+            // Nothing is its own.
+        } else if !record.adopted || record.options.contains_key("on-remove") {
             let keep = match record.typed_options() {
                 Ok(options) if options.on_remove == RemovePolicy::Delete => None,
                 Ok(options) => Some(options.trash_expiry),
@@ -348,6 +418,9 @@ impl Service {
             if self.is_its_image(verb, record)? {
                 let gone = self.backend.deprovision(&record.location, keep);
                 gone.map_err(|error| self.failed(verb, error))?;
+            }
+            if let Some(origin) = record.origin.as_ref().filter(|_| keep.is_none()) {
+                self.drop_implicit(verb, origin);
             }
         } else if !self.is_anothers_too(verb, &record.location)? {
             self.backend.close(&record.location).map_err(|error| self.failed(verb, error))?;
@@ -450,38 +523,27 @@ impl Service {
         };
         Err(verb.error(ErrorKind::InUse, held.to_string()).advise("stop its containers first"))
     }
-
-    /// Is the volume what these options ask for?
-    fn is_same(&self, record: &Record, given: &Options) -> bool {
-        let Ok(asked) = self.rules.canonical(given) else { return false };
-        asked.iter().all(|(name, value)| match name.as_str() {
-            "type" => value == record.kind.as_str(),
-            "image" => *value == record.location.to_string(),
-            "size" if *value == format!("{}B", record.size.bytes()) => true,
-            "fs" => Some(value.as_str()) == record.location.fs(),
-            "pool" => Some(value.as_str()) == record.location.pool(),
-            "namespace" => Some(value.as_str()) == record.location.namespace(),
-            _ => record.options.get(name).map_or_else(|| is_default(name, value), |v| v == value),
-        })
-    }
-}
-
-/// What no daemon acts on yet is not taken as if one did.
-fn refuse_unserved(verb: Verb<'_>, given: &Options) -> Result<()> {
-    const UNSERVED: [&str; 2] = ["from", "flatten"];
-    match UNSERVED.iter().find(|name| given.contains_key(**name)) {
-        None => Ok(()),
-        Some(name) => {
-            let cause = format!("option {name} is for a later version of the driver");
-            let advice = "take snapshots with docker ceph snapshot create, by cron or a timer";
-            Err(verb.error(ErrorKind::InvalidArgument, cause).advise(advice))
-        }
-    }
 }
 
 /// Another daemon at work on the same name is done in a moment: is there time to look again?
 fn may_wait(error: &super::VolumeError, deadline: &Deadline) -> bool {
     error.kind == ErrorKind::Unavailable && deadline.wait(POLL)
+}
+
+/// What a new volume is to be.
+enum Wish {
+    /// Empty, or of what is there.
+    New {
+        /// Canonical options, checked as a whole.
+        options: Options,
+        /// The same, typed.
+        typed: Box<VolumeOptions>,
+    },
+    /// Of another volume, which decides what can be asked for.
+    Clone {
+        /// The volume, or a snapshot of it.
+        from: SnapshotSpec,
+    },
 }
 
 /// Why a record was not inserted.
@@ -496,36 +558,11 @@ pub(super) enum Insert {
 /// What happens to the data where nobody says so: ours goes to the trash, another's is kept.
 fn policy_of(record: &Record) -> RemovePolicy {
     let asked = record.options.get("on-remove").and_then(|policy| policy.parse().ok());
-    asked.unwrap_or(if record.adopted { RemovePolicy::Keep } else { RemovePolicy::Trash })
-}
-
-/// Asking for what is so anyway is not asking for something else.
-fn is_default(name: &str, value: &str) -> bool {
-    matches!(
-        (name, value),
-        ("fs-type", "ext4")
-            | ("read-only" | "discard" | "protected", "false")
-            | ("on-remove", "trash")
-            | ("trash-expiry", "604800s")
-            | ("size", "10737418240B")
-            | ("access", "shared")
-            | ("group", "docker")
-            | ("isolated", "true")
-            | ("flatten", "never")
-            | ("snapshot-schedule", "none")
-            | ("snapshot-keep", "all")
-            | ("snapshot-timezone", "UTC")
-            | ("snapshot-catch-up", "once")
-            | ("snapshot-jitter", "0s")
-            | ("snapshot-consistency", "application")
-    )
-}
-
-fn differs(verb: Verb<'_>, entry: &Entry) -> super::VolumeError {
-    let options = &entry.record.options;
-    let words: Vec<String> =
-        options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let cause = format!("a volume of that name exists with other options ({})", words.join(", "));
-    verb.error(ErrorKind::AlreadyExists, cause)
-        .advise("choose another name, ask for the same options, or leave them out")
+    let shown = record.origin.is_some() && record.is_read_only();
+    asked.unwrap_or(match record.adopted {
+        true => RemovePolicy::Keep,
+        // Nobody has written anything that is not in the snapshot.
+        false if shown => RemovePolicy::Delete,
+        false => RemovePolicy::Trash,
+    })
 }

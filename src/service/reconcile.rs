@@ -15,7 +15,7 @@ use super::{ErrorKind, Service, Verb};
 use crate::backend::{Attached, Attaching, Evidence, Provisioning, Trash};
 use crate::catalog::Entry;
 use crate::deadline::Deadline;
-use crate::volume::{Description, RecordState, VolumeName};
+use crate::volume::{Description, Record, RecordState, VolumeName};
 
 /// How often half-done records are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -87,6 +87,7 @@ impl Service {
             Err(error) => tracing::warn!(%error, "this host's mounts cannot be read"),
         }
         if !self.known.is_away() {
+            self.renew_flattens(deadline);
             self.refresh_rooms();
             self.sweep(deadline);
             self.purge(deadline);
@@ -237,7 +238,7 @@ impl Service {
     }
 
     /// `Get` has told the engine of it, so it is finished; undone only where that cannot be.
-    fn settle_create(&self, verb: Verb<'_>, entry: &Entry) -> super::Result<()> {
+    pub(super) fn settle_create(&self, verb: Verb<'_>, entry: &Entry) -> super::Result<()> {
         match self.take_over_create(verb, entry) {
             Ok(_) => Ok(()),
             Err(error) if error.kind == ErrorKind::Unavailable => Err(error),
@@ -252,17 +253,17 @@ impl Service {
         }
         let Ok(records) = self.known.list() else { return };
         for (name, stored) in records.iter() {
-            if stored.state == RecordState::Ready && !stored.taking && !stored.rolling {
+            let cut_off = stored.taking || stored.rolling || stored.flatten;
+            if stored.state == RecordState::Ready && !cut_off {
                 continue;
             }
             let verb = Verb::new("recover", name, deadline);
             let Some(_guard) = self.locks.try_lock(name) else { continue };
             let entry = stored.entry();
             let done = match entry.record.state {
-                RecordState::Ready => self
-                    .refuse_rolling(verb, &entry.record)
-                    .and_then(|()| self.settle_alone(verb, &entry.record)),
+                RecordState::Ready => self.settle_ready(verb, &entry.record),
                 RecordState::Removing => self.take_over_remove(verb, &entry),
+                RecordState::Creating if self.is_copying(name, &entry.record) => continue,
                 RecordState::Creating => self.settle_create(verb, &entry),
             };
             match done {
@@ -270,6 +271,13 @@ impl Service {
                 Err(error) => tracing::info!(volume = %name, %error, "half-done record left"),
             }
         }
+    }
+
+    /// What is left to do for a volume that can be used.
+    fn settle_ready(&self, verb: Verb<'_>, record: &Record) -> super::Result<()> {
+        self.refuse_rolling(verb, record)?;
+        self.settle_alone(verb, record)?;
+        self.sweep_flatten(verb, record)
     }
 
     /// Deletes removed volumes of ours whose time in the trash is over.
@@ -280,12 +288,15 @@ impl Service {
         let Ok(trashed) = self.trashed("purge trash", deadline) else { return };
         let over = trashed.into_iter().filter(|item| item.kept_until < Timestamp::now());
         for item in over {
-            let ours = self.backend.trash_description(&item).ok().flatten();
-            if ours.is_none_or(|text| Description::read(&text).is_none()) {
-                continue;
-            }
+            let text = self.backend.trash_description(&item).ok().flatten();
+            let Some(ours) = text.and_then(|text| Description::read(&text)) else { continue };
             match self.backend.purge(&item) {
-                Ok(()) => tracing::info!(was = %item.location, id = item.id, "trash: time is over"),
+                Ok(()) => {
+                    tracing::info!(was = %item.location, id = item.id, "trash: time is over");
+                    if let Some(origin) = &ours.record.origin {
+                        self.drop_implicit(Verb::new("purge", &ours.name, deadline), origin);
+                    }
+                }
                 Err(error) => tracing::warn!(was = %item.location, %error, "trash: not deleted"),
             }
         }

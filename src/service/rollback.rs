@@ -271,7 +271,8 @@ pub(super) fn is_over(one: &Place, other: &Place) -> bool {
         Place::Folder(FolderSpec::Subvolume(of) | FolderSpec::Within { subvolume: of, .. }) => {
             Some(of.clone())
         }
-        Place::Folder(FolderSpec::Path(_)) | Place::Image(_) => None,
+        // What a snapshot shows stays as it is.
+        Place::Folder(FolderSpec::Path(_) | FolderSpec::Snapshot { .. }) | Place::Image(_) => None,
     };
     one == other || (subvolume(one).is_some() && subvolume(one) == subvolume(other))
 }

@@ -21,7 +21,7 @@ use super::tasks::TaskGuard;
 use super::{ErrorKind, LongOutcome, Result, Service, SnapshotOrder, TaskKind, Verb, VolumeError};
 use crate::backend::{Provisioning, RollBack, Snapshotting};
 use crate::deadline::{Deadline, Stop};
-use crate::volume::{Consistency, Maker, Place, Record, Rolling, VolumeName};
+use crate::volume::{Consistency, Maker, Place, Record, Rolling, VolumeKind, VolumeName};
 
 /// How often the daemon's name in the record is renewed, and after how long without that it stops.
 const RENEW: Duration = Duration::from_secs(30);
@@ -235,7 +235,10 @@ impl Service {
         let by = self.work().by;
         let after = self.change(verb, |record| {
             let ours = record.rolling.as_ref().is_some_and(|of| of.work.by == by);
-            ours.then(|| Record { rolling: None, size, ..record.clone() })
+            // What a clone was before it had a UUID of its own comes back with its origin's.
+            let clone = record.origin.is_some() && record.kind == VolumeKind::Rbd;
+            let renew_uuid = record.renew_uuid || clone;
+            ours.then(|| Record { rolling: None, size, renew_uuid, ..record.clone() })
         })?;
         if after.rolling.is_some() {
             return Err(verb.error(ErrorKind::Unavailable, "another host goes on with it"));

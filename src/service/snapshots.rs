@@ -64,6 +64,9 @@ pub struct SnapshotView {
     pub labels: BTreeMap<String, String>,
     /// It cannot be removed.
     pub protected: bool,
+    /// What was made of it, and needs it: volumes by their names, and what else there is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clones: Vec<String>,
     /// It was made to its end; one that was not is removed in a while.
     pub whole: bool,
     /// How long writers stood still for it, in milliseconds.
@@ -87,6 +90,7 @@ impl SnapshotView {
             group: None,
             labels: BTreeMap::new(),
             protected: false,
+            clones: Vec::new(),
             whole,
             stood_still_ms: None,
             host: None,
@@ -122,7 +126,15 @@ impl Service {
         let verb = Verb::new("list snapshots of", name, deadline);
         let record = self.entry(verb)?.record;
         let there = self.stored_snapshots(verb, &record)?;
-        Ok(there.iter().map(SnapshotView::of).collect())
+        let known = self.clones_of(verb, &record.location)?;
+        let view = |stored: &StoredSnapshot| {
+            let clones = match stored.name.parse() {
+                Ok(snapshot) => self.clones_of_snapshot(verb, &record, &snapshot, &known)?,
+                Err(_) => Vec::new(),
+            };
+            Ok(SnapshotView { clones, ..SnapshotView::of(stored) })
+        };
+        there.iter().map(view).collect()
     }
 
     /// Removes a snapshot.
@@ -215,8 +227,8 @@ impl Service {
         record: &Record,
         snapshot: &SnapshotName,
     ) -> Result<()> {
-        let children = self.backend.children(&record.location, snapshot);
-        let children = children.map_err(|error| self.failed(verb, error))?;
+        let known = self.clones_of(verb, &record.location)?;
+        let children = self.clones_of_snapshot(verb, record, snapshot, &known)?;
         if children.is_empty() {
             return Ok(());
         }

@@ -52,6 +52,9 @@ pub struct Status {
     /// Hosts that have it attached read-only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sharers: Vec<HolderView>,
+    /// What it was made of, where it was made of another volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<OriginView>,
     /// Its snapshots, as they were when one was last made, changed or removed.
     #[serde(default, skip_serializing_if = "SnapshotState::is_empty")]
     pub snapshots: SnapshotState,
@@ -71,6 +74,45 @@ pub struct Status {
     /// The cluster did not answer: this is what was known at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<Timestamp>,
+}
+
+/// What a volume was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct OriginView {
+    /// The snapshot: `VOLUME@SNAPSHOT`.
+    pub from: String,
+    /// What ties it to that.
+    pub tie: Tie,
+    /// How much is copied, in percent, where something is and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+}
+
+/// What ties a volume to what it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tie {
+    /// It is being copied, and cannot be used before that is done.
+    Copying,
+    /// It shares data with it.
+    Shared,
+    /// What it shares is being copied, while it is used.
+    Flattening,
+    /// It is that snapshot, shown where it lies.
+    Shown,
+    /// Nothing: all data is its own.
+    None,
+}
+
+/// How far a volume is from standing alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Flattened {
+    /// It shares no data with its origin.
+    pub done: bool,
+    /// How much of what it shared is copied, in percent, as far as is known.
+    pub percent: u8,
 }
 
 /// A host that has a volume attached.

@@ -100,6 +100,11 @@ impl FolderMounts for LinuxSystem {
         alive.map_err(|kind| kind.during(format!("look whether {} serves", target.display())))
     }
 
+    fn names_in(&self, folder: &Path, deadline: &Deadline) -> Result<Vec<String>> {
+        let names = self.kernel().call(&Call::Names { folder: folder.to_owned() }, deadline);
+        names.map_err(|kind| kind.during(format!("list {}", folder.display())))
+    }
+
     fn folder_usage(&self, target: &Path, deadline: &Deadline) -> Result<FsUsage> {
         let call = Call::FolderUsage { target: target.to_owned() };
         let usage = self.kernel().call(&call, deadline);

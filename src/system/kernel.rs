@@ -68,6 +68,8 @@ pub(crate) enum Call {
     SyncFs { target: PathBuf },
     /// Does a mounted folder of CephFS still serve?
     IsAlive { target: PathBuf },
+    /// The names of what lies in a folder.
+    Names { folder: PathBuf },
     /// Space in a folder of CephFS, as `FsUsage`.
     FolderUsage { target: PathBuf },
     /// Space in a file system, as `FsUsage`.

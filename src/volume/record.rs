@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    ByteSize, Consistency, OptionError, Options, Place, SharedBy, SnapshotName, SnapshotOptions,
-    VolumeKind, VolumeName, VolumeOptions, is_scheduled,
+    ByteSize, Consistency, Flatten, FolderSpec, OptionError, Options, Origin, Place, SharedBy,
+    SnapshotName, SnapshotOptions, VolumeKind, VolumeName, VolumeOptions, is_scheduled,
 };
 
 /// The version of record that this daemon writes.
@@ -69,6 +69,14 @@ pub struct Work {
     pub host: String,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl Work {
+    /// The boot of the host.
+    #[must_use]
+    pub fn boot_id(&self) -> &str {
+        self.by.split(':').next().unwrap_or_default()
+    }
 }
 
 /// A snapshot on its way: whole when this is gone from the record, or gone itself.
@@ -207,6 +215,12 @@ pub struct Record {
     pub adopted: bool,
     /// The folder of the file system that containers see; "" is all of it.
     pub folder: String,
+    /// What it was made of, where it was made of another volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Its file system still has its origin's UUID, and gets one of its own before the first mount.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renew_uuid: bool,
     /// Bytes used in the file system when it was last unmounted or looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<ByteSize>,
@@ -301,6 +315,20 @@ impl Record {
         self.options.get("protected").is_some_and(|value| value == "true")
     }
 
+    /// Is it a snapshot of another volume, seen where it lies, and nothing of its own?
+    #[must_use]
+    pub fn is_view(&self) -> bool {
+        matches!(self.location, Place::Folder(FolderSpec::Snapshot { .. }))
+    }
+
+    /// Is what it shares with its origin still to be copied, by its options?
+    #[must_use]
+    pub fn is_to_be_flattened(&self) -> bool {
+        let wanted =
+            self.options.get("flatten").is_some_and(|when| when != Flatten::Never.as_str());
+        wanted && self.origin.as_ref().is_some_and(|origin| !origin.alone)
+    }
+
     /// What is written on the volume itself.
     #[must_use]
     pub fn description(&self, name: &VolumeName) -> Description {
@@ -317,6 +345,7 @@ impl Record {
             },
             rolling: None,
             files: None,
+            origin: self.origin.clone().map(|origin| Origin { flattening: None, ..origin }),
             ..self.clone()
         };
         Description { name: name.clone(), forgotten: false, record }

@@ -19,6 +19,9 @@ use super::{NameError, VolumeName};
 /// The longest name: CephFS shows a snapshot below its folder as `_NAME_INODE`, in 255 bytes.
 const LONGEST_NAME: usize = 100;
 
+/// How much of a clone's name is in that of the snapshot that is made for it.
+const LONGEST_CLONE: usize = 60;
+
 /// What names of schedules start with.
 const SCHEDULED: &str = "scheduled-";
 
@@ -91,6 +94,14 @@ impl SnapshotName {
         let due = TimeZone::UTC.to_timestamp(civil).ok()?;
         // Only the one way of writing it counts: a name is what keeps a due time from a second one.
         (Self::scheduled(due) == *self).then_some(due)
+    }
+
+    /// The name of the snapshot that is made for a clone of that name, which nobody else asked for.
+    #[must_use]
+    pub fn for_clone(clone: &VolumeName, now: Timestamp) -> Self {
+        let at = now.strftime("%Y%m%dT%H%M%S%.3fZ");
+        let clone: String = clone.as_str().chars().take(LONGEST_CLONE).collect();
+        Self(format!("clone-{clone}-{at}").into())
     }
 
     /// Is it a name that only schedules give?
@@ -227,6 +238,17 @@ mod tests {
         assert_eq!(name.due(), Some(due));
         assert!(name.is_reserved());
         assert_eq!(SnapshotName::scheduled(time("2026-11-26T11:00:00.7Z")), name);
+    }
+
+    #[test]
+    fn a_clones_snapshot_has_a_name_that_can_be_given() {
+        for name in ["web", &format!("a.b_{}", "x".repeat(100))] {
+            let clone: VolumeName = name.parse().expect("a name");
+            let snapshot = SnapshotName::for_clone(&clone, time("2026-11-26T11:00:00.05Z"));
+            assert_eq!(snapshot.as_str().parse(), Ok(snapshot.clone()));
+            assert!(snapshot.as_str().ends_with("-20261126T110000.050Z"), "{snapshot}");
+            assert!(!snapshot.is_reserved());
+        }
     }
 
     #[test]

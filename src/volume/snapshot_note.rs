@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Consistency;
+use super::{Consistency, VolumeName};
 
 /// The version of note that this daemon writes.
 pub const NOTE_VERSION: u32 = 1;
@@ -29,6 +29,12 @@ pub enum Maker {
     },
     /// The driver itself, before something that cannot be undone.
     Safety,
+    /// The driver itself, for a volume that was made of this one: it goes when that one needs it no
+    /// more.
+    Clone {
+        /// That volume.
+        volume: VolumeName,
+    },
     /// A maker that only a newer daemon knows.
     #[serde(untagged)]
     Other(Value),

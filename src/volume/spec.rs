@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::VolumeKind;
+use super::{SnapshotName, VolumeKind};
 
 /// A pool and a RADOS namespace in it; the empty namespace is the pool's default one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,6 +60,14 @@ pub enum FolderSpec {
         /// The folder in it: names with `/` between them, and none before the first.
         folder: String,
     },
+    /// A snapshot of another volume's subvolume.
+    Snapshot {
+        /// The other volume's subvolume.
+        #[serde(flatten)]
+        subvolume: SubvolumeSpec,
+        /// The snapshot.
+        snapshot: SnapshotName,
+    },
     /// A subvolume of its own.
     Subvolume(SubvolumeSpec),
     /// A path that was there before.
@@ -71,8 +79,10 @@ impl FolderSpec {
     #[must_use]
     pub fn fs(&self) -> &str {
         match self {
-            Self::Within { subvolume, .. } | Self::Subvolume(subvolume) => &subvolume.fs,
             Self::Path(path) => &path.fs,
+            Self::Within { subvolume, .. }
+            | Self::Snapshot { subvolume, .. }
+            | Self::Subvolume(subvolume) => &subvolume.fs,
         }
     }
 }
@@ -95,6 +105,7 @@ impl Place {
             Self::Image(image) => &image.image,
             Self::Folder(FolderSpec::Subvolume(subvolume)) => &subvolume.subvolume,
             Self::Folder(FolderSpec::Within { folder, .. }) => folder,
+            Self::Folder(FolderSpec::Snapshot { snapshot, .. }) => snapshot.as_str(),
             Self::Folder(FolderSpec::Path(path)) => &path.path,
         }
     }
@@ -161,6 +172,7 @@ impl fmt::Display for FolderSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Within { subvolume, folder } => write!(f, "{subvolume}/{folder}"),
+            Self::Snapshot { subvolume, snapshot } => write!(f, "{subvolume}@{snapshot}"),
             Self::Subvolume(subvolume) => subvolume.fmt(f),
             Self::Path(path) => path.fmt(f),
         }

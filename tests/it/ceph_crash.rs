@@ -30,10 +30,15 @@ const CLEARED: Duration = Duration::from_secs(30);
 
 const DATA: &str = "written before the crash";
 
+/// What clones are made of.
+const ORIGIN: &str = "crash-origin";
+
 /// A call of the volume protocol on the volume of the moment.
 #[derive(Debug, Clone, Copy)]
 enum Call {
     Create,
+    /// Makes a volume of one that is there.
+    Clone,
     Mount(&'static str),
     Unmount(&'static str),
     Remove,
@@ -44,6 +49,8 @@ impl Call {
         match self {
             Self::Create => daemon
                 .call("VolumeDriver.Create", &json!({"Name": volume, "Opts": {"size": "64M"}})),
+            Self::Clone => daemon
+                .call("VolumeDriver.Create", &json!({"Name": volume, "Opts": {"from": ORIGIN}})),
             Self::Mount(id) => {
                 daemon.call("VolumeDriver.Mount", &json!({"Name": volume, "ID": id}))
             }
@@ -83,7 +90,7 @@ struct Scenario {
     call: Call,
 }
 
-const SCENARIOS: [Scenario; 5] = [
+const SCENARIOS: [Scenario; 6] = [
     Scenario { name: "create", before: &[], call: Call::Create },
     Scenario { name: "first-mount", before: &[Call::Create], call: Call::Mount("a") },
     Scenario {
@@ -101,6 +108,7 @@ const SCENARIOS: [Scenario; 5] = [
         before: &[Call::Create, Call::Mount("a"), Call::Unmount("a")],
         call: Call::Remove,
     },
+    Scenario { name: "clone", before: &[], call: Call::Clone },
 ];
 
 /// A scenario at work: one daemon's folder, a new volume for each crash.
@@ -120,7 +128,30 @@ impl Bench {
         daemon.set_env("DOCKER_CEPH_FAULT", format!("@{}", rules.display()));
         daemon.set_env("DOCKER_CEPH_FAULT_TRACE", trace.display().to_string());
         daemon.start();
-        Self { lab, daemon, scenario, rounds: 0 }
+        let bench = Self { lab, daemon, scenario, rounds: 0 };
+        if bench.clones() {
+            Call::Create.made(&bench.daemon, ORIGIN);
+            write_data(&mountpoint(&Call::Mount("a").made(&bench.daemon, ORIGIN)));
+            Call::Unmount("a").made(&bench.daemon, ORIGIN);
+        }
+        bench
+    }
+
+    fn clones(&self) -> bool {
+        matches!(self.scenario.call, Call::Clone)
+    }
+
+    /// A clone has one snapshot of its own at most, however often it was begun.
+    fn end(mut self) {
+        if self.clones() {
+            let snapshots = self.lab.rbd(&["snap", "ls", ORIGIN]);
+            let made = snapshots.lines().filter(|line| line.contains("clone-")).count();
+            assert!(made <= self.rounds as usize, "{made} for {} clones: {snapshots}", self.rounds);
+            self.lab.rbd(&["snap", "purge", "--no-progress", ORIGIN]);
+            Call::Remove.made(&self.daemon, ORIGIN);
+            self.purge(ORIGIN);
+        }
+        self.daemon.stop();
     }
 
     /// A volume that is new, as the scenario's verb meets it. Once mounted, it holds data.
@@ -137,7 +168,7 @@ impl Bench {
     }
 
     fn has_data(&self) -> bool {
-        self.scenario.before.iter().any(|call| matches!(call, Call::Mount(_)))
+        self.clones() || self.scenario.before.iter().any(|call| matches!(call, Call::Mount(_)))
     }
 
     /// The calls that the verb makes, with no crash.
@@ -251,7 +282,7 @@ fn killed_at_every_call(scenario: &'static Scenario) {
             bench.crash(action, nth);
         }
     }
-    bench.daemon.stop();
+    bench.end();
 }
 
 #[test]
@@ -277,4 +308,9 @@ fn ceph_crash_in_unmount_leaves_nothing_mounted_and_loses_no_data() {
 #[test]
 fn ceph_crash_in_remove_leaves_one_image_in_the_trash() {
     killed_at_every_call(&SCENARIOS[4]);
+}
+
+#[test]
+fn ceph_crash_in_a_clone_leaves_a_clone_that_can_be_used() {
+    killed_at_every_call(&SCENARIOS[5]);
 }

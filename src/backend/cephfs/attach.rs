@@ -18,7 +18,9 @@ impl Attaching<FolderSpec, Folder> for CephFsBackend {
             SharedBy::One if !request.read_only => Some(self.hold(request, deadline)?),
             _ => None,
         };
-        match (self.mount_folder(request, deadline), held) {
+        let mounted = self.mount_folder(request, deadline);
+        let mounted = mounted.and_then(|mounted| self.with_snapshot(mounted, deadline));
+        match (mounted, held) {
             // Who holds it is known by the image.
             (Ok(folder), Some(held)) => {
                 let folder_client = folder.address.clone();
@@ -119,14 +121,14 @@ impl CephFsBackend {
         };
         let address = mount.client_address.clone();
         let attached = Folder { place: place.clone(), mount };
-        Ok(Attachment { attached, address, folder_client: None, size })
+        Ok(Attachment { attached, address, folder_client: None, size, part: None })
     }
 
     /// The folder's path in its file system, and its quota.
     fn path_of(&self, place: &FolderSpec) -> Result<(String, ByteSize)> {
         Ok(match place {
             FolderSpec::Path(path) => (path.path.clone(), ByteSize::default()),
-            FolderSpec::Subvolume(subvolume) => {
+            FolderSpec::Subvolume(subvolume) | FolderSpec::Snapshot { subvolume, .. } => {
                 let info = self.cluster.subvolume_info(subvolume)?;
                 (info.path, info.quota.unwrap_or_default())
             }

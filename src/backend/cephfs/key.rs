@@ -20,7 +20,9 @@ impl CephFsBackend {
         }
         let client_id = client_id(place, read_only);
         let key = match place {
-            FolderSpec::Subvolume(subvolume) | FolderSpec::Within { subvolume, .. } => {
+            FolderSpec::Subvolume(subvolume)
+            | FolderSpec::Snapshot { subvolume, .. }
+            | FolderSpec::Within { subvolume, .. } => {
                 self.cluster.subvolume_authorize(subvolume, &client_id, read_only)?
             }
             FolderSpec::Path(path) => self.cluster.path_authorize(path, &client_id, read_only)?,
@@ -29,7 +31,7 @@ impl CephFsBackend {
     }
 
     /// Takes the keys of a folder back, and shuts out who still uses them. The folder of another
-    /// volume has none of its own.
+    /// volume, or a snapshot of it, has none of its own.
     pub(super) fn take_keys(&self, place: &FolderSpec) -> Result<()> {
         for read_only in [false, true] {
             let client_id = client_id(place, read_only);
@@ -39,7 +41,7 @@ impl CephFsBackend {
                     evicted.and_then(|()| self.cluster.subvolume_deauthorize(subvolume, &client_id))
                 }
                 FolderSpec::Path(_) => self.cluster.client_remove(&client_id),
-                FolderSpec::Within { .. } => Ok(()),
+                FolderSpec::Within { .. } | FolderSpec::Snapshot { .. } => Ok(()),
             };
             match taken {
                 Err(error) if error.kind == ClusterErrorKind::NotFound => {}
@@ -53,7 +55,9 @@ impl CephFsBackend {
 /// The name of a folder's client, without `client.`.
 pub(super) fn client_id(place: &FolderSpec, read_only: bool) -> String {
     let (kind, names) = match place {
-        FolderSpec::Subvolume(of) | FolderSpec::Within { subvolume: of, .. } => {
+        FolderSpec::Subvolume(of)
+        | FolderSpec::Snapshot { subvolume: of, .. }
+        | FolderSpec::Within { subvolume: of, .. } => {
             ("", vec![of.fs.as_str(), &of.group, &of.subvolume])
         }
         FolderSpec::Path(path) => {

@@ -54,6 +54,9 @@ impl CephFsBackend {
 
     /// The images that are held here for a folder: one, or none.
     pub(super) fn held(&self, place: &FolderSpec) -> Result<Vec<MappedDevice>> {
+        if is_snapshot(place) {
+            return Ok(Vec::new());
+        }
         let lock = self.lock_of(place);
         Ok(self.system.mapped()?.into_iter().filter(|device| device.image == lock).collect())
     }
@@ -70,4 +73,9 @@ impl CephFsBackend {
             _ => Ok(()),
         }
     }
+}
+
+/// A snapshot is written by nobody, and held by none: the image of that name is its volume's.
+pub(super) fn is_snapshot(place: &FolderSpec) -> bool {
+    matches!(place, FolderSpec::Snapshot { .. })
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::{BackendError, Found, Plan, Provisioning, Result, StoredInfo};
+use super::lock::is_snapshot;
 use super::trash::told;
 use super::{CephFsBackend, DESCRIPTION_KEY, GROUP};
 use crate::ceph::{
@@ -63,7 +64,7 @@ impl Provisioning<FolderSpec> for CephFsBackend {
                 Ok(self.cluster.subvolume_metadata_set(at, DESCRIPTION_KEY, description)?)
             }
             // A folder that was there before has nowhere to carry a description.
-            FolderSpec::Within { .. } | FolderSpec::Path(_) => Ok(()),
+            FolderSpec::Within { .. } | FolderSpec::Snapshot { .. } | FolderSpec::Path(_) => Ok(()),
         }
     }
 
@@ -72,7 +73,9 @@ impl Provisioning<FolderSpec> for CephFsBackend {
             FolderSpec::Subvolume(at) => {
                 Ok(self.cluster.subvolume_metadata_get(at, DESCRIPTION_KEY)?)
             }
-            FolderSpec::Within { .. } | FolderSpec::Path(_) => Ok(None),
+            FolderSpec::Within { .. } | FolderSpec::Snapshot { .. } | FolderSpec::Path(_) => {
+                Ok(None)
+            }
         }
     }
 
@@ -90,6 +93,9 @@ impl Provisioning<FolderSpec> for CephFsBackend {
     }
 
     fn close(&self, location: &FolderSpec) -> Result<()> {
+        if is_snapshot(location) {
+            return Ok(());
+        }
         self.drop_lock(location)?;
         self.take_keys(location)
     }
@@ -104,6 +110,10 @@ impl Provisioning<FolderSpec> for CephFsBackend {
                 let info = self.cluster.subvolume_info(at)?;
                 (info.path, info.quota.unwrap_or_default())
             }
+            FolderSpec::Snapshot { subvolume: at, snapshot } => {
+                self.check_snapshot(at, snapshot)?;
+                (location.to_string(), ByteSize::default())
+            }
             // Only a mount could tell more of it.
             FolderSpec::Path(path) => (path.path.clone(), ByteSize::default()),
         };
@@ -115,13 +125,16 @@ impl Provisioning<FolderSpec> for CephFsBackend {
             FolderSpec::Subvolume(at) | FolderSpec::Within { subvolume: at, .. } => {
                 Ok(self.cluster.subvolume_info(at)?.used)
             }
-            FolderSpec::Path(path) => {
-                Err(BackendError::Invalid(format!("only a mount tells what {path} takes")))
+            FolderSpec::Snapshot { .. } | FolderSpec::Path(_) => {
+                Err(BackendError::Invalid(format!("only a mount tells what {location} takes")))
             }
         }
     }
 
     fn watchers(&self, location: &FolderSpec) -> Result<Vec<Watcher>> {
+        if is_snapshot(location) {
+            return Ok(Vec::new());
+        }
         match self.images.watchers(&self.lock_of(location)) {
             Err(BackendError::Cluster(error)) if error.kind == ClusterErrorKind::NotFound => {
                 Ok(Vec::new())
@@ -141,6 +154,9 @@ impl Provisioning<FolderSpec> for CephFsBackend {
                 }
                 Ok(self.cluster.subvolume_resize(at, size, true)?)
             }
+            FolderSpec::Snapshot { .. } => Err(BackendError::Invalid(format!(
+                "{location} is a snapshot, and is shown as it is"
+            ))),
             FolderSpec::Within { .. } | FolderSpec::Path(_) => Err(BackendError::Invalid(format!(
                 "{location} was adopted as it is and has no quota of the driver's"
             ))),

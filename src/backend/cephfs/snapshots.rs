@@ -139,9 +139,12 @@ fn note_key(name: &str) -> String {
     key
 }
 
-fn subvolume(location: &FolderSpec) -> Result<&SubvolumeSpec> {
+pub(super) fn subvolume(location: &FolderSpec) -> Result<&SubvolumeSpec> {
     match location {
         FolderSpec::Subvolume(at) => Ok(at),
+        FolderSpec::Snapshot { .. } => Err(BackendError::Invalid(format!(
+            "{location} is itself a snapshot, and never changes"
+        ))),
         FolderSpec::Within { .. } | FolderSpec::Path(_) => Err(BackendError::Invalid(format!(
             "{location} was adopted as it is, and is no subvolume: snapshots of it are the business \
              of whoever made it"

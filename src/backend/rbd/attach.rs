@@ -44,7 +44,8 @@ impl Attaching<ImageSpec, MappedDevice> for RbdBackend {
         let device = self.system.map(&map, deadline)?;
         match self.address(&device, &before) {
             Ok(address) => {
-                Ok(Attachment { attached: device, address, folder_client: None, size: info.size })
+                let (folder_client, part) = (None, None);
+                Ok(Attachment { attached: device, address, folder_client, size: info.size, part })
             }
             Err(error) => {
                 let undo = self.detach(&device, &deadline.for_undo(UNDO));
@@ -64,6 +65,9 @@ impl Attaching<ImageSpec, MappedDevice> for RbdBackend {
         if !found.sound {
             self.system.check(&device.device, fs_type, deadline)?;
             self.system.grow(&device.device, &plan.target, fs_type, deadline)?;
+        }
+        if plan.renew_uuid && !plan.read_only && !found.fresh {
+            self.system.new_uuid(&device.device, fs_type, deadline)?;
         }
         let request = MountRequest {
             device: device.device.clone(),
@@ -169,21 +173,23 @@ impl RbdBackend {
         if let Some(fs_type) = plan.made.filter(|_| !plan.read_only)
             && self.system.is_sound(path, fs_type, deadline)?
         {
-            return Ok(Filesystem { fs_type, sound: true });
+            return Ok(Filesystem { fs_type, sound: true, fresh: false });
         }
         let found = match &plan.format {
             Some((fs_type, mkfs_options)) => {
                 let (fs_type, mkfs_options) = (*fs_type, mkfs_options.clone());
                 let request = FormatRequest { fs_type, mkfs_options };
                 match self.system.format(path, &request, deadline)? {
-                    Probe::Empty => return Ok(Filesystem { fs_type, sound: true }),
+                    Probe::Empty => return Ok(Filesystem { fs_type, sound: true, fresh: true }),
                     found => found,
                 }
             }
             None => self.system.probe(path, deadline)?,
         };
         match found {
-            Probe::Filesystem(fs_type) => Ok(Filesystem { fs_type, sound: plan.read_only }),
+            Probe::Filesystem(fs_type) => {
+                Ok(Filesystem { fs_type, sound: plan.read_only, fresh: false })
+            }
             found => Err(BackendError::Unsafe(refusal(device, plan, &found))),
         }
     }
@@ -214,6 +220,8 @@ struct Filesystem {
     fs_type: FsType,
     /// It is neither to be checked nor to be grown.
     sound: bool,
+    /// It was made just now.
+    fresh: bool,
 }
 
 /// Why what was found is not mounted.

@@ -291,6 +291,25 @@ pub(in crate::ceph) struct CloneStage {
     pub(in crate::ceph) state: String,
     #[serde(default)]
     pub(in crate::ceph) failure: Option<CloneFailure>,
+    /// Of newer releases.
+    #[serde(default)]
+    progress_report: Option<ProgressReport>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ProgressReport {
+    /// Such as `12.24%`.
+    #[serde(rename = "percentage cloned")]
+    percentage: String,
+}
+
+impl CloneStage {
+    /// How much is copied, where the manager tells.
+    pub(in crate::ceph) fn percent(&self) -> Option<u8> {
+        let text = &self.progress_report.as_ref()?.percentage;
+        let whole = text.trim_end_matches('%').split('.').next()?;
+        whole.trim().parse().ok().filter(|percent| *percent <= 100)
+    }
 }
 
 /// Why a copy came to nothing.
@@ -457,6 +476,19 @@ mod tests {
             let failure = read_reply::<FsAuthorize>(text).expect_err("no key");
             assert!(!failure.message.contains("AQkey"), "{}", failure.message);
         }
+    }
+
+    /// The first as of Ceph 16.2.15, the second as Ceph 19's documentation has it.
+    #[test]
+    fn a_copy_says_how_far_it_is_where_the_release_does() {
+        let percent = |more: &str| {
+            let text = format!(r#"{{"status":{{"state":"in-progress"{more}}}}}"#);
+            read_reply::<CloneStatus>(text.as_bytes()).expect("readable").status.percent()
+        };
+        assert_eq!(percent(""), None);
+        let report = r#","progress_report":{"percentage cloned":"12.24%","files cloned":"4/6"}"#;
+        assert_eq!(percent(report), Some(12));
+        assert_eq!(percent(r#","progress_report":{"percentage cloned":"?"}"#), None);
     }
 
     #[test]

@@ -30,6 +30,7 @@ enum Route {
     Resize(String),
     Trim(String),
     OldFiles(String),
+    Flatten(String),
     Protect(String),
     Release(String),
     Who(String),
@@ -64,6 +65,7 @@ pub(in crate::protocol) async fn handle(
         Route::Resize(name) => resize(jobs, &name, body).await,
         Route::Trim(name) => Ok(trim(jobs, &name).await),
         Route::OldFiles(name) => old_files(jobs, &name, body).await,
+        Route::Flatten(name) => Ok(flatten(jobs, &name).await),
         Route::Protect(name) => protect(jobs, &name, body).await,
         Route::Release(name) => release(jobs, &name, body).await,
         Route::Who(name) => Ok(who(jobs, &name).await),
@@ -93,6 +95,7 @@ impl Route {
             ("POST", ["volumes", name, "resize"]) => Self::Resize(path::decode(name)?),
             ("POST", ["volumes", name, "trim"]) => Self::Trim(path::decode(name)?),
             ("POST", ["volumes", name, "old-files"]) => Self::OldFiles(path::decode(name)?),
+            ("POST", ["volumes", name, "flatten"]) => Self::Flatten(path::decode(name)?),
             ("POST", ["volumes", name, "protect"]) => Self::Protect(path::decode(name)?),
             ("POST", ["volumes", name, "release"]) => Self::Release(path::decode(name)?),
             ("GET", ["volumes", name, "who"]) => Self::Who(path::decode(name)?),
@@ -208,6 +211,14 @@ async fn old_files(jobs: &Jobs, name: &str, body: Received) -> Decoded {
         Err(error) => Err(error),
     };
     Ok(Reply::admin_result(found))
+}
+
+async fn flatten(jobs: &Jobs, name: &str) -> Reply {
+    let flattened = match parse_name("flatten", name) {
+        Ok(name) => jobs.flatten(name).await,
+        Err(error) => Err(error),
+    };
+    Reply::admin_result(flattened)
 }
 
 async fn protect(jobs: &Jobs, name: &str, body: Received) -> Decoded {

@@ -29,6 +29,7 @@ pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
         Call::ForceUnmount { target } => value(cephfs::force_unmount(target)),
         Call::SyncFs { target } => value(cephfs::sync(target)),
         Call::IsAlive { target } => value(cephfs::is_alive(target)),
+        Call::Names { folder } => value(names(folder)),
         Call::FolderUsage { target } => value(cephfs::folder_usage(target)),
         Call::Usage { mountpoint } => value(usage(mountpoint)),
         Call::Trim { mountpoint } => value(trim(mountpoint)),
@@ -51,6 +52,14 @@ pub(super) fn run(call: &Call, connection: &UnixStream) -> Answer {
         Call::FindSnapshot { folder, name } => value(snapshot::find(folder, name)),
         Call::Detach(program) => value(detach::start(program)),
     }
+}
+
+/// Names that are no text are nobody's here.
+fn names(folder: &Path) -> Result<Vec<String>, Failure> {
+    let entries = std::fs::read_dir(folder).map_err(Failure::of(folder))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
+    let names: std::io::Result<Vec<_>> = names.collect();
+    Ok(names.map_err(Failure::of(folder))?.into_iter().flatten().collect())
 }
 
 #[expect(clippy::disallowed_methods, reason = "sysfs: there is nothing to replace")]

@@ -10,7 +10,7 @@ use super::{OptionError, OptionRules, Options, VolumeOptions};
 use super::{refuse_of_other_kinds, snapshots};
 
 /// What a clone takes from the options of its origin.
-const TAKEN: [&str; 11] = [
+const TAKEN: [&str; 15] = [
     "fs-type",
     "pool",
     "namespace",
@@ -22,6 +22,11 @@ const TAKEN: [&str; 11] = [
     "fs",
     "group",
     "isolated",
+    // Of what may never have been mounted.
+    "mkfs-options",
+    "uid",
+    "gid",
+    "mode",
 ];
 
 impl OptionRules {

@@ -148,7 +148,13 @@ fn a_clone_takes_kind_file_system_and_layout_from_its_origin() {
         ("flatten", "background"),
     ];
     let options = cloned(DB, &[("from", "db@before"), ("size", "20G")], &defaults).expect("good");
-    let taken = [("type", "rbd"), ("fs-type", "xfs"), ("pool", "ssd"), ("object-size", "8388608B")];
+    let taken = [
+        ("type", "rbd"),
+        ("fs-type", "xfs"),
+        ("pool", "ssd"),
+        ("object-size", "8388608B"),
+        ("uid", "9"),
+    ];
     let asked = [("from", "db@before"), ("size", "21474836480B")];
     let filled = [("snapshot-schedule", "@hourly"), ("discard", "true"), ("flatten", "background")];
     assert_eq!(options, given(&[&taken[..], &asked, &filled].concat()));

@@ -104,7 +104,7 @@ fn a_copy_is_made_of_the_snapshot_or_ended_and_removed() {
 
     clone("one", &ended, None).expect("begun");
     refused(Kind::Exists, clone("one", &ended, None));
-    assert_eq!(cluster.subvolume_clone_state(&ended), Ok(CloneState::UnderWay));
+    assert_eq!(cluster.subvolume_clone_state(&ended), Ok(CloneState::UnderWay(None)));
     assert!(cluster.subvolume_snapshot_list(&folder).expect("a list")[0].is_copied);
     let error = refused(Kind::Busy, cluster.subvolume_snapshot_remove(&folder, "one"));
     assert!(error.to_string().contains("snapshot one is being copied"), "{error}");

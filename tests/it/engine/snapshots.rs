@@ -1,5 +1,6 @@
 //! Snapshots of volumes that containers write, taken by the operator's tool.
 
+mod clones;
 mod rollback;
 
 use std::fs;

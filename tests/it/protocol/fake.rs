@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Changed, Created, Drained, ErrorKind, Finding, HolderView, Inspection, Listed, LongOutcome,
-    Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack,
-    ScheduleView, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure, TaskKind, TaskView,
-    Trashed, Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Finding, Flattened, HolderView, Inspection, Listed,
+    LongOutcome, Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan,
+    RolledBack, ScheduleView, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure, TaskKind,
+    TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::system::OldFiles;
 use docker_volume_ceph::volume::{
@@ -129,6 +129,7 @@ pub fn view(name: &VolumeName) -> VolumeView {
         mapper: Some("krbd".into()),
         holder: Some(holder),
         sharers: Vec::new(),
+        origin: None,
         snapshots: SnapshotState::default(),
         files: Some(FilesState { listed: Some(moment()), count: 2, ..FilesState::default() }),
         task: Some(task(name)),
@@ -176,6 +177,7 @@ fn snapshot() -> SnapshotView {
         group: None,
         labels: Options::from([("release".into(), "1.2".into())]),
         protected: true,
+        clones: Vec::new(),
         whole: true,
         stood_still_ms: Some(131),
         host: Some("node-a".into()),
@@ -244,6 +246,10 @@ impl Verbs for Fake {
             to: size,
             file_system_grown: true,
         })
+    }
+
+    fn flatten(&self, name: &VolumeName, by: &Deadline) -> Result<Flattened> {
+        self.act("flatten", name, "", by).map(|()| Flattened { done: true, percent: 100 })
     }
 
     fn trim(&self, name: &VolumeName, by: &Deadline) -> Result<ByteSize> {

@@ -266,6 +266,14 @@ impl FolderMounts for SimHost {
         Ok(())
     }
 
+    fn names_in(&self, folder: &Path, _: &Deadline) -> Result<Vec<String>> {
+        let kernel = self.running("list")?;
+        let mut mounted = kernel.folders.values().filter(|of| folder.starts_with(&of.mount.target));
+        let place = mounted.next().map(FolderClient::place);
+        drop(kernel);
+        Ok(place.map(|place| self.cluster.snapshots_below(&place)).unwrap_or_default())
+    }
+
     fn folder_usage(&self, target: &Path, _: &Deadline) -> Result<FsUsage> {
         let step = format!("measure {}", target.display());
         let kernel = self.running(&step)?;

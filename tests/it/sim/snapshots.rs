@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use docker_volume_ceph::ceph::{
-    CloneState, ClusterErrorKind as Kind, ImageLayout, ImageSnapshot, Images, Progress, Result,
-    Snapshots, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
+    CloneState, ClusterErrorKind as Kind, Going, ImageLayout, ImageSnapshot, Images, Progress,
+    Result, Snapshots, SubvolumeLayout, SubvolumeSnapshot, SubvolumeSnapshots, Subvolumes,
 };
 use docker_volume_ceph::volume::{ByteSize, ImageSpec, Location, PathSpec, SubvolumeSpec};
 
@@ -17,6 +17,15 @@ impl ClusterState {
         let parent = Some((image.clone(), name.to_owned()));
         let made_of_it = |child: &&SimImage| child.parent == parent;
         self.images.values().filter(made_of_it).map(|child| child.spec.clone()).collect()
+    }
+}
+
+impl SimCluster {
+    /// What lies in the `.snap` of a subvolume's folder.
+    pub(crate) fn snapshots_below(&self, place: &PathSpec) -> Vec<String> {
+        let state = self.state();
+        let names = state.snapshots_of_folder(&place.path);
+        names.into_iter().map(|name| format!("_{name}_7")).collect()
     }
 }
 
@@ -133,7 +142,10 @@ impl Snapshots for SimClient {
         Ok(live(&mut state, "find parent", image)?.parent.clone())
     }
 
-    fn image_flatten(&self, image: &ImageSpec, _: Progress<'_>) -> Result<()> {
+    fn image_flatten(&self, image: &ImageSpec, progress: Going<'_>) -> Result<()> {
+        if !progress(0, 1) {
+            return Err(error(Kind::Busy, "flatten image", image));
+        }
         let mut state = self.reach("flatten image")?;
         live(&mut state, "flatten image", image)?.parent = None;
         Ok(())
@@ -265,7 +277,7 @@ fn a_snapshot_keeps_what_was_there_and_a_child_keeps_the_snapshot() {
     client.snapshot_rollback(&image, "one", &|_, _| ()).expect("rolled back");
     assert_eq!(probe(&child), probe(&image));
     assert_eq!(client.image_info(&image).expect("there").size, ByteSize::gib(1));
-    client.image_flatten(&child, &|_, _| ()).expect("flattened");
+    client.image_flatten(&child, &|_, _| true).expect("flattened");
     client.snapshot_remove(&image, "one").expect("removed");
     assert_eq!(kind(client.snapshot_children(&image, "one").map(drop)), Kind::NotFound);
     client.image_remove(&image).expect("removed");

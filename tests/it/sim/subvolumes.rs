@@ -111,6 +111,13 @@ impl ClusterState {
         found.snapshots.get(snapshot).map(|(_, records)| records.clone())
     }
 
+    /// The snapshots of the subvolume whose folder that is.
+    pub(super) fn snapshots_of_folder(&self, path: &str) -> Vec<String> {
+        let all = self.cephfs.groups.values().flat_map(BTreeMap::values);
+        let of = all.filter(|subvolume| subvolume.path == path);
+        of.flat_map(|subvolume| subvolume.snapshots.keys().cloned()).collect()
+    }
+
     /// May this client mount that folder? A folder that is no subvolume's is open to all.
     pub(super) fn lets_in(&self, access: &ClientAccess, at: &PathSpec, read_only: bool) -> bool {
         let all = self.cephfs.groups.values().flat_map(BTreeMap::values);
