@@ -35,6 +35,7 @@ mod provision;
 mod reconcile;
 mod references;
 mod release;
+mod remove;
 mod rollback;
 mod rolling;
 mod schedule;

@@ -8,7 +8,7 @@ use crate::ceph::{
 };
 use crate::config::{CephAccess, Home, Settings};
 use crate::service::Finding;
-use crate::volume::Location;
+use crate::volume::{Location, SubvolumeSpec};
 
 /// More images than this are not opened one by one.
 const MOST_IMAGES: usize = 200;
@@ -34,6 +34,15 @@ pub(super) fn examine(
     let file_systems = cluster.file_systems().unwrap_or_default();
     findings.extend(file_systems.iter().filter_map(|fs| {
         check_subvolumes(&cluster.groups(&fs.name), &fs.name, &settings.ceph.client_id)
+    }));
+    findings.extend(file_systems.iter().filter_map(|fs| {
+        // Nothing is called so: whether the question is allowed is what is asked.
+        let nobody = SubvolumeSpec {
+            fs: fs.name.clone(),
+            group: "docker".to_owned(),
+            subvolume: "docker-volume-ceph.doctor".to_owned(),
+        };
+        check_folder_snapshots(&cluster.subvolume_snapshot_list(&nobody), &settings.ceph.client_id)
     }));
     findings
 }
@@ -203,6 +212,15 @@ fn check_subvolumes(
     }
 }
 
+/// Only what is wrong: a key that manages subvolumes may be from before there were snapshots.
+fn check_folder_snapshots<T>(asked: &ClusterResult<T>, client_id: &str) -> Option<Finding> {
+    let denied = asked.as_ref().is_err_and(|error| error.kind == ClusterErrorKind::Denied);
+    let advice = "only snapshots and clones of volumes of the type cephfs need it: \
+                  docs/operations.md, \"Capabilities for CephFS\", has the command";
+    let detail = format!("client.{client_id} may not make snapshots of subvolumes");
+    denied.then(|| warning("cephfs snapshots", detail, advice))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +234,17 @@ mod tests {
 
     fn home() -> Home {
         Home { pool: "rbd".into(), namespace: "docker".into() }
+    }
+
+    #[test]
+    fn a_key_from_before_there_were_snapshots_is_told_of() {
+        let denied = check_folder_snapshots::<()>(&Err(error(ClusterErrorKind::Denied)), "docker");
+        let denied = denied.expect("a finding");
+        assert_eq!(denied.verdict, Verdict::Warning);
+        assert!(denied.advice.is_some_and(|advice| advice.contains("Capabilities for CephFS")));
+        for allowed in [Ok(()), Err(error(ClusterErrorKind::NotFound))] {
+            assert_eq!(check_folder_snapshots(&allowed, "docker"), None);
+        }
     }
 
     #[test]
