@@ -257,7 +257,7 @@ through_plan!(Hooks for FaultySystem as "system", system {
     fn run_hooks(
         &self, folder: &Path, environment: &[(String, String)], limit: Duration,
         after_failure: AfterFailure, deadline: &Deadline
-    ) -> ();
+    ) -> usize;
 });
 
 impl System for FaultySystem {

@@ -17,12 +17,13 @@ const ASKED: Duration = Duration::from_secs(5);
 const HOOKS: u32 = 8;
 
 impl Service {
-    /// Has the applications write out what they have; what the first hook that failed said.
+    /// Has the applications write out what they have: how many hooks there are, or what the first
+    /// that failed said.
     pub(super) fn run_pre_hooks(
         &self,
         order: &Order,
         reference: &Reference,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<usize, String> {
         self.run_hooks("pre-snapshot", order, reference, AfterFailure::Stop)
     }
 
@@ -40,10 +41,10 @@ impl Service {
         order: &Order,
         reference: &Reference,
         after_failure: AfterFailure,
-    ) -> std::result::Result<(), String> {
+    ) -> std::result::Result<usize, String> {
         let folder = self.settings.hooks_folder.join(event);
         if !folder.is_dir() {
-            return Ok(());
+            return Ok(0);
         }
         let limit = self.settings.hook_limit;
         let socket = &self.settings.engine_socket;

@@ -40,6 +40,10 @@ pub(super) const STEP: Duration = Duration::from_secs(15);
 /// this daemon wait meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Why a folder of CephFS is not of one point in time with others.
+const WRITES_ON: &str = "CephFS holds no writers back, and there is no hook that does: leave it out of \
+                         the group, or add a hook before snapshots that stops its writers";
+
 /// What is asked of the host that has a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -52,6 +56,8 @@ pub(super) struct Order {
     pub(super) snapshot: SnapshotName,
     /// What it is to promise: hooks run for `application`, writers wait for all but `crash`.
     pub(super) consistency: Consistency,
+    /// Others are to be of the same point in time.
+    pub(super) together: bool,
 }
 
 /// The next step of what was ordered.
@@ -231,8 +237,16 @@ impl Service {
         reference: &Reference,
         session: &Session,
     ) -> std::result::Result<Stood, Stage> {
-        if order.consistency == Consistency::Application {
-            self.run_pre_hooks(order, reference).map_err(Stage::Failed)?;
+        let hooks = match order.consistency {
+            Consistency::Application => {
+                self.run_pre_hooks(order, reference).map_err(Stage::Failed)?
+            }
+            _ => 0,
+        };
+        let attachment = reference.attachment.as_ref();
+        let can_be_held = attachment.is_some_and(|of| of.attached.device().is_some());
+        if order.together && hooks == 0 && !can_be_held {
+            return Err(Stage::Failed(WRITES_ON.to_owned()));
         }
         session.set(|progress| progress.stage = Stage::Ready);
         if !session.wait_until(PATIENCE, |progress| progress.wanted != Step::Prepare) {

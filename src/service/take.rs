@@ -94,6 +94,10 @@ impl Service {
             }
         }
         let order = &SnapshotOrder { consistency: Some(promised(order, &parts)), ..order.clone() };
+        if let Err(error) = refuse_apart(&parts, order, deadline) {
+            self.abandon(&parts, order);
+            return Err(error);
+        }
         let mut taken = Err(Missed::Moved);
         for _ in 0..ATTEMPTS {
             taken = self.attempt(&mut parts, order, deadline);
@@ -215,6 +219,7 @@ impl Service {
                 token: token.clone(),
                 snapshot: order.name.clone(),
                 consistency: order.consistency(),
+                together: parts.len() > 1,
             };
             let host =
                 |(claim, shares)| Host { claim, order: order.clone(), shares, absent: false };
@@ -476,6 +481,22 @@ impl Host {
     fn error(&self, why: &str) -> VolumeError {
         let cause = format!("host {}: {why}", self.claim.host);
         VolumeError::new("snapshot", &self.order.volume, ErrorKind::Unavailable, cause)
+    }
+}
+
+/// Volumes that are written meanwhile are not of one point in time.
+fn refuse_apart(parts: &[Part<'_>], order: &SnapshotOrder, deadline: &Deadline) -> Result<()> {
+    let is_used = |part: &&Part<'_>| part.record.claim.is_some() || !part.record.sharers.is_empty();
+    match parts.iter().find(is_used) {
+        Some(part) if parts.len() > 1 && order.consistency() == Consistency::Crash => {
+            let cause = "it is written, and nothing stands still for consistency crash: the volumes \
+                         would not be of one point in time";
+            let verb = Verb::new("snapshot", part.name, deadline);
+            Err(verb
+                .error(ErrorKind::InvalidArgument, cause)
+                .advise("leave --consistency crash out, or take the snapshots one after the other"))
+        }
+        _ => Ok(()),
     }
 }
 

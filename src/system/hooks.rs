@@ -44,7 +44,8 @@ pub enum AfterFailure {
 pub trait Hooks: Send + Sync {
     /// Runs all executables of a folder in the order of their names, with these variables, `PATH`
     /// and no others, and at most `limit` for each. Files that are not executable, hidden files
-    /// and the backups of editors are passed over. A folder that is not there holds none.
+    /// and the backups of editors are passed over. A folder that is not there holds none. Returns how
+    /// many there are.
     ///
     /// The first failure is the answer: `Command` with its status and the end of what it printed,
     /// `Timeout` where it was killed, `Refused` where somebody else could change it.
@@ -55,7 +56,7 @@ pub trait Hooks: Send + Sync {
         limit: Duration,
         after_failure: AfterFailure,
         deadline: &Deadline,
-    ) -> Result<()>;
+    ) -> Result<usize>;
 }
 
 impl Hooks for LinuxSystem {
@@ -66,11 +67,11 @@ impl Hooks for LinuxSystem {
         limit: Duration,
         after_failure: AfterFailure,
         deadline: &Deadline,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let listed = list(folder).map_err(|error| {
             io(folder)(error).during(format!("list the hooks in {}", folder.display()))
         })?;
-        let mut first = Ok(());
+        let mut first = Ok(listed.len());
         for hook in listed {
             let ran = self.run_hook(&hook, environment, &deadline.at_most(limit));
             if let Err(error) = ran {
@@ -205,7 +206,9 @@ mod tests {
             let environment = [("OUT".to_owned(), out)];
             let (limit, deadline) =
                 (Duration::from_secs(2), Deadline::after(Duration::from_secs(20)));
-            self.system.run_hooks(&self.hooks(), &environment, limit, after_failure, &deadline)
+            let ran =
+                self.system.run_hooks(&self.hooks(), &environment, limit, after_failure, &deadline);
+            ran.map(drop)
         }
     }
 

@@ -16,7 +16,6 @@ use crate::support::host::{EAGER, Host, for_each_kind, on_newest, on_two};
 for_each_kind!(
     a_snapshot_is_taken_under_a_writer_and_looked_after,
     a_snapshot_is_ordered_on_another_host_than_the_volumes,
-    volumes_are_snapshotted_together,
 );
 
 fn listed(host: &Host, volume: &str) -> Vec<Value> {
@@ -33,7 +32,11 @@ fn refused(host: &Host, words: &[&str], code: i32) -> String {
 }
 
 fn writing(host: &Host) -> (String, String) {
-    let (volume, writer) = (host.volume(&[]), host.fresh("writer"));
+    writing_to(host, &[])
+}
+
+fn writing_to(host: &Host, options: &[&str]) -> (String, String) {
+    let (volume, writer) = (host.volume(options), host.fresh("writer"));
     host.docker().start(&writer, at_data!(volume), RECORDER);
     assert_recording(host.docker(), &writer);
     (volume, writer)
@@ -98,10 +101,22 @@ fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
     });
 }
 
+/// Of an image and a folder, whose writers only a hook can stop.
+#[test]
 fn volumes_are_snapshotted_together() {
     on_newest(|host| {
-        let (first, second) = (writing(host), writing(host));
+        let folder = tempfile::tempdir().expect("a folder");
+        let hooks = folder.path().join("hooks.d");
+        let flag = hooks.to_str().expect("text");
+        host.daemon(&[&EAGER[..], &["--hooks-folder", flag]].concat());
+        let (first, second) = (writing(host), writing_to(host, &["type=cephfs"]));
         let both = format!("{},{}", first.0, second.0);
+        let said = refused(host, &["snapshot", "create", "--group", &both, "same"], 5);
+        assert!(said.contains("CephFS holds no writers back"), "{said}");
+        let crash = ["snapshot", "create", "--consistency", "crash", "--group", &both, "same"];
+        let said = refused(host, &crash, 2);
+        assert!(said.contains("not be of one point in time"), "{said}");
+        hook(&hooks, "pre-snapshot", "exit 0");
         let said = host.tool(&["snapshot", "create", "--group", &both, "same"]);
         assert_eq!(said, format!("{}@same\n{}@same\n", first.0, second.0));
         let groups: Vec<Value> =
