@@ -3,6 +3,7 @@
 use super::{VERIFIER, assert_recording};
 use crate::engine::{RECORDER, at_data, recorded};
 use crate::support::daemon::{run, timed};
+use crate::support::host::IMAGE;
 use crate::support::machine::{Machine, on_two};
 
 /// A snapshot as a device of that host's kernel, by way of a clone, and what it has to pass.
@@ -33,6 +34,28 @@ const EXT4: &str = "dumpe2fs -h $D 2>/dev/null | grep -q has_journal; \
 const XFS: &str = "mkdir -p /run/snap; mount -o nouuid $D /run/snap; \
     cp /run/snap/_data/log /run/log; umount /run/snap; xfs_repair -n $D;";
 
+/// A clone beside its origin on the same kernel, which knows file systems by their UUID; and what a
+/// disk held, whose journal is never replayed, shown by two kernels at once.
+fn clones_are_mounted(one: &Machine, other: &Machine, volume: &str, acknowledged: u64) {
+    let (clone, shown) = (format!("{volume}-clone"), format!("{volume}-shown"));
+    one.docker().create_volume(&clone, &[&format!("from={volume}@first"), "on-remove=delete"]);
+    one.docker().create_volume(&shown, &[&format!("from={volume}@second"), "read-only"]);
+    let lines = |host: &Machine, volume: &str| {
+        let mount = format!("{volume}:/data:ro");
+        let run = ["run", "--rm", "--network", "none", "-v", &mount, IMAGE];
+        let said = host.docker().ok(&[&run[..], &["sh", "-c", "wc -l < /data/log"]].concat());
+        said.trim().parse::<u64>().expect("a number of records")
+    };
+    let count = lines(one, &clone);
+    assert!(count >= acknowledged, "{acknowledged} were acknowledged, the clone has {count}");
+    // Without its journal, a file may be as it was a while before.
+    let held: Vec<u64> = [one, other].map(|host| lines(host, &shown)).into();
+    assert_eq!(held[0], held[1], "both see the same");
+    for volume in [&clone, &shown] {
+        one.tool(&["rm", "--policy", "delete", volume]);
+    }
+}
+
 #[test]
 fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
     on_two(|one, other| {
@@ -56,6 +79,7 @@ fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
             let said = other.tool(&["snapshot", "diff", &volume, "first"]);
             assert!(said.contains("MiB changed") && !said.contains(" 0 "), "{said}");
             other.tool(&["snapshot", "create", &volume, "second", "--consistency", "crash"]);
+            clones_are_mounted(one, other, &volume, acknowledged);
             for name in ["first", "second"] {
                 other.tool(&["snapshot", "rm", &volume, name]);
             }
