@@ -1,6 +1,7 @@
 //! Snapshots of volumes that containers write, taken by the operator's tool.
 
 mod clones;
+mod faults;
 mod rollback;
 
 use std::fs;
