@@ -258,18 +258,28 @@ impl Service {
                 continue;
             }
             let verb = Verb::new("recover", name, deadline);
-            let Some(_guard) = self.locks.try_lock(name) else { continue };
-            let entry = stored.entry();
-            let done = match entry.record.state {
-                RecordState::Ready => self.settle_ready(verb, &entry.record),
-                RecordState::Removing => self.take_over_remove(verb, &entry),
-                RecordState::Creating if self.is_copying(name, &entry.record) => continue,
-                RecordState::Creating => self.settle_create(verb, &entry),
-            };
+            let Some(done) = self.clear(verb, &stored.entry()) else { continue };
             match done {
                 Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),
                 Err(error) => tracing::info!(volume = %name, %error, "half-done record left"),
             }
+        }
+    }
+
+    /// Finishes one of them; `None` where another verb is at the volume. What was begun of a snapshot
+    /// has a lock of its own, and does not wait for the next time.
+    fn clear(&self, verb: Verb<'_>, entry: &Entry) -> Option<super::Result<()>> {
+        let record = &entry.record;
+        let Some(_guard) = self.locks.try_lock(verb.name) else {
+            let is_ready = record.state == RecordState::Ready && record.rolling.is_none();
+            let is_taken = is_ready && record.snapshots.taking.is_some();
+            return is_taken.then(|| self.settle_alone(verb, record));
+        };
+        match record.state {
+            RecordState::Ready => Some(self.settle_ready(verb, record)),
+            RecordState::Removing => Some(self.take_over_remove(verb, entry)),
+            RecordState::Creating if self.is_copying(verb.name, record) => None,
+            RecordState::Creating => Some(self.settle_create(verb, entry)),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Snapshots of volumes that containers write, taken by the operator's tool.
 
 mod clones;
+mod databases;
+mod faults;
 mod rollback;
 
 use std::fs;
@@ -165,10 +167,10 @@ fn a_snapshot_of_an_image_is_clean_and_holds_what_was_acknowledged() {
     });
 }
 
-fn hook(folder: &Path, event: &str, script: &str) {
-    let folder = folder.join(event);
-    fs::create_dir_all(&folder).expect("made");
-    let path = folder.join("10-test");
+/// Writes a hook, such as `pre-snapshot/10-test`, into the folder of hooks.
+fn hook(folder: &Path, name: &str, script: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
 }
@@ -182,8 +184,8 @@ fn hooks_run_around_a_snapshot_and_a_failing_one_stops_it() {
             "echo $DOCKER_CEPH_EVENT $DOCKER_CEPH_VOLUME $DOCKER_CEPH_SNAPSHOT >> {}",
             said.display()
         );
-        hook(&hooks, "pre-snapshot", &note);
-        hook(&hooks, "post-snapshot", &note);
+        hook(&hooks, "pre-snapshot/10-test", &note);
+        hook(&hooks, "post-snapshot/10-test", &note);
         let flag = hooks.to_str().expect("text");
         host.daemon(&[&EAGER[..], &["--hooks-folder", flag]].concat());
         host.announce("hook");
@@ -193,7 +195,7 @@ fn hooks_run_around_a_snapshot_and_a_failing_one_stops_it() {
         let both = format!("pre-snapshot {volume} good\npost-snapshot {volume} good\n");
         assert!(crate::support::daemon::within(super::SOON, || told() == both), "{}", told());
 
-        hook(&hooks, "pre-snapshot", "echo not now; exit 3");
+        hook(&hooks, "pre-snapshot/10-test", "echo not now; exit 3");
         let text = refused(host, &["snapshot", "create", &volume, "bad"], 5);
         assert!(text.contains("not now") && text.contains("10-test"), "{text}");
         let ended = format!("{both}post-snapshot {volume} bad\n");

@@ -9,6 +9,7 @@
 mod checks;
 mod docker;
 mod engine;
+mod faults;
 mod kind;
 
 use std::collections::BTreeMap;
@@ -209,6 +210,14 @@ impl Host {
         let output = self.inside(120, &[&[program, "--socket", &socket], words].concat());
         self.docker.note(words, &output);
         output
+    }
+
+    /// The operator's tool, as a child that may be killed. What it prints is lost.
+    pub(crate) fn start_tool(&self, words: &[&str]) -> Child {
+        let mut command = self.inside_command();
+        command.arg(env!("CARGO_BIN_EXE_docker-ceph")).args(["--socket", &format!("/{SOCKET}")]);
+        let started = command.args(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        started.expect("the lab's host script starts")
     }
 
     /// The operator's tool, where it has to succeed; what it prints.
