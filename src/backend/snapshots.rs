@@ -44,7 +44,8 @@ pub trait Snapshotting<L = Place>: Send + Sync {
     /// Removes a snapshot and its note. Success where it is gone.
     fn remove_snapshot(&self, location: &L, name: &SnapshotName) -> Result<()>;
 
-    /// What was made of a snapshot, and needs it.
+    /// What was made of a snapshot, and needs it. Nothing where it is gone: snapshots that are listed
+    /// may be removed meanwhile.
     fn children(&self, location: &L, name: &SnapshotName) -> Result<Vec<String>>;
 
     /// The bytes that changed from a snapshot (`None`: nothing) to another (`None`: now); `None`

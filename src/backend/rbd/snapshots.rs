@@ -54,8 +54,11 @@ impl Snapshotting<ImageSpec> for RbdBackend {
     }
 
     fn children(&self, location: &ImageSpec, name: &SnapshotName) -> Result<Vec<String>> {
-        let children = self.cluster.snapshot_children(location, name.as_str())?;
-        Ok(children.iter().map(ToString::to_string).collect())
+        match self.cluster.snapshot_children(location, name.as_str()) {
+            Ok(children) => Ok(children.iter().map(ToString::to_string).collect()),
+            Err(error) if error.kind == ClusterErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn changed(
