@@ -38,6 +38,8 @@ struct Database {
     load: &'static str,
     /// Prints up to which number it has all of them; last of all.
     check: &'static str,
+    /// What the hook says of a container.
+    hooked: &'static str,
     /// What its log says once it has taken up what was running when the snapshot was made.
     recovered: &'static [&'static str],
     /// What its log says of damage.
@@ -58,6 +60,7 @@ const POSTGRESQL: Database = Database {
             -c \"select bt_index_check('rows_pkey', true)\" \
             -c \"select case when count(*) = max(n) and min(n) = 1 and bool_and(t = md5(n::text)) \
                  then count(*) else -1 end from rows\"",
+    hooked: "PostgreSQL made a checkpoint",
     recovered: &["database system was interrupted", "redo done", "ready to accept connections"],
     damage: &["PANIC", "corrupt", "invalid page", "could not"],
 };
@@ -74,6 +77,7 @@ const REDIS: Database = Database {
               { cat /tmp/said; exit 1; }; \
             redis-cli lrange log 0 -1 | awk '$1 != NR { print NR \" is \" $1; bad = 1; exit } \
               END { if (!bad) print NR }'",
+    hooked: "Redis: the append-only file is flushed",
     recovered: &["DB loaded from incr file", "Ready to accept connections"],
     damage: &["Bad file format", "Unexpected end of file", "runcat", "hort read"],
 };
@@ -119,6 +123,8 @@ impl Database {
         let before = acknowledged();
         assert!(within(SOON, || acknowledged() > before), "it is not written any more");
         docker.ok(&["rm", "--force", &container]);
+        let says = format!("{container}: {}", self.hooked);
+        assert!(host.log().matches(&says).count() >= count(), "the hook did not run");
         println!("{}: {} writes were acknowledged", self.image, acknowledged());
         let noted = |of: Value| {
             let name = of["name"].as_str().expect("a name");
