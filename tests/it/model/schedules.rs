@@ -82,12 +82,21 @@ fn latest_due(world: &World) -> Timestamp {
     Timestamp::from_second(now.div_euclid(EVERY) * EVERY).expect("a time")
 }
 
-/// What is due now has been made, unless the clock was put back to before something that was.
-fn assert_served(world: &World, due: Timestamp) {
-    let made = made(world);
-    let ahead = |other: &&Timestamp| **other > due && due.duration_until(**other) < HOUR;
-    let waits = made.iter().find(ahead);
-    assert!(made.contains(&due) || waits.is_some(), "{due} was not served: {made:?}");
+/// What is due now has been made, unless the clock was put back to before something that was. A
+/// daemon that the machine kept waiting may have taken the cluster for away, and looks again.
+fn assert_served(world: &mut World, due: Timestamp) {
+    let is_served = |world: &World| {
+        let ahead = |other: &Timestamp| *other > due && due.duration_until(*other) < HOUR;
+        made(world).iter().any(|other| *other == due || ahead(other))
+    };
+    for _ in 0..50 {
+        if is_served(world) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        look(world);
+    }
+    panic!("{due} was not served: {:?}", made(world));
 }
 
 /// Goes through a hundred periods; how many snapshots there are then.
@@ -96,12 +105,10 @@ fn each_once(held: bool, events: &[Event]) -> usize {
     // What becomes due is due at the first of the looks of a period, and may wait for the others.
     world.cluster.set_clock("2027-01-15T08:00:07.5Z".parse().expect("a time"));
     world.verb(0, &Verb::Create { name: "v".to_owned(), size: ByteSize::gib(1) }, None);
+    // One that only asks holds no share in the lease.
     let every = Options::from([("snapshot-schedule".to_owned(), format!("@every {EVERY}s"))]);
     let deadline = Deadline::after(Duration::from_secs(5));
-    world
-        .service(SERVING)
-        .set_schedule(&"v".parse().expect("a name"), &every, &deadline)
-        .expect("set");
+    world.service(0).set_schedule(&"v".parse().expect("a name"), &every, &deadline).expect("set");
     if held {
         world.verb(1, &Verb::Mount { name: "v".to_owned(), id: "a".to_owned() }, None);
     }
@@ -110,9 +117,12 @@ fn each_once(held: bool, events: &[Event]) -> usize {
     let mut events = events.iter().cycle();
     for _ in 0..DUE_TIMES {
         let mut put_far_back = false;
-        for _ in 0..LOOKS {
+        for look_at in 0..LOOKS {
             world.cluster.advance(BETWEEN);
             let event = events.next().expect("they never end");
+            // Those whose turn is later need the rest of the period.
+            let too_late = look_at > 0 && matches!(event, Event::Jump(_));
+            let event = if too_late { &Event::Nothing } else { event };
             put_far_back |= matches!(event, Event::Jump(by) if *by < -3600);
             befall(&mut world, event);
             seen.insert(latest_due(&world));
@@ -122,7 +132,7 @@ fn each_once(held: bool, events: &[Event]) -> usize {
         // What a clock that was wrong had served says nothing; what is due just then may be passed
         // over, and so is what was due before there was a schedule.
         if due > since && !put_far_back {
-            assert_served(&world, due);
+            assert_served(&mut world, due);
         }
     }
     let all = made(&world);

@@ -63,6 +63,16 @@ fn made(daemon: &Daemon, volume: &str) -> Vec<Timestamp> {
     names.filter_map(|name| name.expect("a name").due()).collect()
 }
 
+/// The schedule rests, and what it was making is made. One may begin at this very moment.
+fn pause(daemon: &Daemon, volume: &str) {
+    daemon.tool(&["schedule", "pause", volume]).expect("it rests");
+    let rests = within(LATE, || {
+        let got = daemon.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
+        got.json["Volume"]["Status"]["snapshots"]["taking"].is_null()
+    });
+    assert!(rests, "{}", daemon.log());
+}
+
 /// How often all daemons together have said that they made one.
 fn said(daemons: &[Daemon], volume: &str) -> usize {
     let of = |daemon: &Daemon| {
@@ -103,12 +113,13 @@ fn three_daemons_make_one_snapshot_for_each_due_time_whichever_is_killed() {
         daemons[killed].start();
         round += 1;
     }
-    daemons[0].tool(&["schedule", "pause", &volume]).expect("it rests");
+    pause(&daemons[0], &volume);
+    let said = said(&daemons, &volume);
     let all = made(&daemons[0], &volume);
     let steps: BTreeSet<i64> =
         all.windows(2).map(|two| two[1].as_second() - two[0].as_second()).collect();
     assert_eq!(steps, BTreeSet::from([EVERY.into()]), "{all:?}");
-    assert!(said(&daemons, &volume) <= all.len(), "made more often than once");
+    assert!(said <= all.len(), "{said} times one was made: {all:?}");
     remove(&daemons[0], &volume);
 }
 
@@ -132,9 +143,10 @@ fn a_clock_that_jumps_makes_nothing_twice_and_stops_nothing_for_long() {
         fs::write(&clock, seconds).expect("a clock");
         assert!(more(2), "no snapshots after a jump to {seconds} s\n{}", daemons[0].log());
     }
-    daemons[0].tool(&["schedule", "pause", &volume]).expect("it rests");
+    pause(&daemons[0], &volume);
+    let said = said(&daemons, &volume);
     let all = made(&daemons[0], &volume);
-    assert_eq!(all.len(), said(&daemons, &volume), "{all:?}");
+    assert!(said <= all.len(), "{said} times one was made: {all:?}");
     remove(&daemons[0], &volume);
 }
 
@@ -154,7 +166,7 @@ fn only_what_is_kept_of_the_schedules_own_is_left() {
     daemon.tool(&["snapshot", "protect", &volume, protected.as_str()]).expect("protected");
     let before = said(&daemons, &volume);
     assert!(within(LATE, || said(&daemons, &volume) >= before + 5), "{}", daemon.log());
-    daemon.tool(&["schedule", "pause", &volume]).expect("it rests");
+    pause(daemon, &volume);
     assert!(within(LATE, || daemon.tool(&["schedule", "run", &volume]).is_ok()));
     let left = snapshots(daemon, &volume);
     let names: Vec<&str> = left.iter().map(|of| of["name"].as_str().expect("a name")).collect();
