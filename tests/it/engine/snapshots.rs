@@ -103,22 +103,20 @@ fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
     });
 }
 
-/// Of an image and a folder, whose writers only a hook can stop.
+/// Of two images; not of a folder, whose writers nothing stops.
 #[test]
 fn volumes_are_snapshotted_together() {
     on_newest(|host| {
-        let folder = tempfile::tempdir().expect("a folder");
-        let hooks = folder.path().join("hooks.d");
-        let flag = hooks.to_str().expect("text");
-        host.daemon(&[&EAGER[..], &["--hooks-folder", flag]].concat());
-        let (first, second) = (writing(host), writing_to(host, &["type=cephfs"]));
-        let both = format!("{},{}", first.0, second.0);
-        let said = refused(host, &["snapshot", "create", "--group", &both, "same"], 5);
+        let (first, second) = (writing(host), writing(host));
+        let folder = writing_to(host, &["type=cephfs"]);
+        let with_folder = format!("{},{}", first.0, folder.0);
+        let said = refused(host, &["snapshot", "create", "--group", &with_folder, "same"], 5);
         assert!(said.contains("CephFS holds no writers back"), "{said}");
+        let both = format!("{},{}", first.0, second.0);
         let crash = ["snapshot", "create", "--consistency", "crash", "--group", &both, "same"];
         let said = refused(host, &crash, 2);
         assert!(said.contains("not be of one point in time"), "{said}");
-        hook(&hooks, "pre-snapshot", "exit 0");
+        host.docker().ok(&["rm", "--force", &folder.1]);
         let said = host.tool(&["snapshot", "create", "--group", &both, "same"]);
         assert_eq!(said, format!("{}@same\n{}@same\n", first.0, second.0));
         let groups: Vec<Value> =
