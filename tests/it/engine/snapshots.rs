@@ -107,6 +107,7 @@ fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
 #[test]
 fn volumes_are_snapshotted_together() {
     on_newest(|host| {
+        host.announce("CephFS holds no writers back");
         let (first, second) = (writing(host), writing(host));
         let folder = writing_to(host, &["type=cephfs"]);
         let with_folder = format!("{},{}", first.0, folder.0);
