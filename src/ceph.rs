@@ -11,6 +11,7 @@ mod access;
 mod cephfs;
 mod cluster;
 mod command;
+mod encoding;
 mod error;
 mod failure;
 mod features;

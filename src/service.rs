@@ -65,9 +65,9 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{BackendError, Kinds};
 use crate::catalog::{Catalog, CatalogError, Entry, Fences};
-use crate::ceph::{Cluster, ClusterErrorKind, PoolUsage, Watch};
+use crate::ceph::{Cluster, ClusterError, ClusterErrorKind, PoolUsage, Watch};
 use crate::deadline::Deadline;
-use crate::system::{FsUsage, Host, System, SystemErrorKind};
+use crate::system::{FsUsage, Host, System, SystemError, SystemErrorKind};
 use crate::volume::{
     ByteSize, Location, MapperKind, OptionError, OptionRules, Options, VolumeName,
 };
@@ -352,6 +352,18 @@ enum Failure {
     Options(#[from] OptionError),
     #[error("write the volume's reference: {0}")]
     Reference(#[from] std::io::Error),
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        BackendError::from(error).into()
+    }
+}
+
+impl From<SystemError> for Failure {
+    fn from(error: SystemError) -> Self {
+        BackendError::from(error).into()
+    }
 }
 
 impl Failure {

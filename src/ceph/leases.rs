@@ -12,6 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Result;
 use super::access::whole_seconds;
 use super::cluster::RadosCluster;
+use super::encoding::{encoded, long, number, sized, taken};
 use super::failure::{Failure, Outcome};
 use super::io_context::IoContext;
 use crate::volume::Location;
@@ -96,13 +97,9 @@ struct Share {
 
 /// The lock's name, as a struct of version 1 in Ceph's encoding.
 fn question() -> Vec<u8> {
-    let name = LOCK.as_bytes();
+    let name = encoded(LOCK);
     let length = u32::try_from(name.len()).expect("a short name");
-    let mut bytes = vec![1, 1];
-    bytes.extend((4 + length).to_le_bytes());
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(name);
-    bytes
+    [&[1, 1][..], &length.to_le_bytes(), &name].concat()
 }
 
 /// Who holds shares: a map from the holder (client and cookie) to its end, address and description
@@ -117,9 +114,8 @@ fn shares(answer: &[u8]) -> Option<Vec<Share>> {
 fn share(bytes: &mut &[u8]) -> Option<Share> {
     let mut holder = structure(bytes)?;
     let _kind = taken(&mut holder, 1)?;
-    let client = u64::from_le_bytes(taken(&mut holder, 8)?.try_into().ok()?);
-    let length = usize::try_from(number(&mut holder)?).ok()?;
-    let member = String::from_utf8(taken(&mut holder, length)?.to_vec()).ok()?;
+    let client = long(&mut holder)?;
+    let member = String::from_utf8(sized(&mut holder)?.to_vec()).ok()?;
     let mut about = structure(bytes)?;
     let (seconds, nanoseconds) = (number(&mut about)?, number(&mut about)?);
     let end = Timestamp::new(seconds.into(), i32::try_from(nanoseconds).ok()?).ok()?;
@@ -129,19 +125,7 @@ fn share(bytes: &mut &[u8]) -> Option<Share> {
 /// A struct's content: its version, the oldest version that can read it, its length.
 fn structure<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     taken(bytes, 2)?;
-    let length = usize::try_from(number(bytes)?).ok()?;
-    taken(bytes, length)
-}
-
-fn number(bytes: &mut &[u8]) -> Option<u32> {
-    let number = taken(bytes, 4)?;
-    Some(u32::from_le_bytes(number.try_into().ok()?))
-}
-
-fn taken<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (taken, rest) = bytes.split_at_checked(count)?;
-    *bytes = rest;
-    Some(taken)
+    sized(bytes)
 }
 
 #[cfg(test)]

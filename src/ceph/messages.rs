@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::access::whole_seconds;
 use super::cluster::RadosCluster;
+use super::encoding::{long, number, sized};
 use super::failure::{Failure, Outcome};
 use super::io_context::IoContext;
 use super::watch::Standing;
@@ -52,27 +53,13 @@ fn decode(mut reply: &[u8]) -> Option<Notified> {
     let mut notified = Notified::default();
     for _ in 0..number(&mut reply)? {
         let (client, cookie) = (long(&mut reply)?, long(&mut reply)?);
-        let length = usize::try_from(number(&mut reply)?).ok()?;
-        let (message, rest) = reply.split_at_checked(length)?;
-        reply = rest;
-        notified.answers.push(Answer { client, cookie, message: message.to_vec() });
+        let message = sized(&mut reply)?.to_vec();
+        notified.answers.push(Answer { client, cookie, message });
     }
     for _ in 0..number(&mut reply)? {
         notified.silent.push((long(&mut reply)?, long(&mut reply)?));
     }
     Some(notified)
-}
-
-fn number(bytes: &mut &[u8]) -> Option<u32> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(u32::from_le_bytes(*number))
-}
-
-fn long(bytes: &mut &[u8]) -> Option<u64> {
-    let (number, rest) = bytes.split_first_chunk()?;
-    *bytes = rest;
-    Some(u64::from_le_bytes(*number))
 }
 
 #[cfg(test)]

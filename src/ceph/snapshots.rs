@@ -24,6 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::cluster::RadosCluster;
+use super::encoding::encoded;
 use super::failure::{Failure, Outcome};
 use super::ffi::rbd::{RBD_FLAG_FAST_DIFF_INVALID, RBD_FLAG_OBJECT_MAP_INVALID};
 use super::image::Image;
@@ -470,10 +471,4 @@ fn remove_by_header(io: &IoContext, image: &ImageSpec, header: &str, name: &str)
     let image = Unlocked::open(io, image, header)?;
     image.forget_map(next)?;
     image.remove(id)
-}
-
-/// A text in Ceph's encoding.
-fn encoded(text: &str) -> Vec<u8> {
-    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
-    [&length.to_le_bytes()[..], text.as_bytes()].concat()
 }

@@ -403,7 +403,7 @@ impl Service {
             return Ok(());
         }
         self.remove_stored(of, &record, &origin.snapshot)?;
-        self.note_snapshots(of, &self.stored_snapshots(of, &record)?, |_| {})
+        self.note_those_left(of, &record)
     }
 
     /// Who was made of what lies there, and still needs it: its name, and its origin.

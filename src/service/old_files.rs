@@ -127,8 +127,7 @@ impl Service {
         let now = now();
         let older_than = before(now, keep);
         let files = self.hooks.old_files(&folder, older_than, remove, deadline);
-        let files =
-            files.map_err(|error| self.failed(verb, crate::backend::BackendError::from(error)))?;
+        let files = files.map_err(|error| self.failed(verb, error))?;
         drop(search);
         if remove {
             tracing::info!(volume = %name, count = files.count, bytes = files.bytes.bytes(),
@@ -185,7 +184,7 @@ impl Service {
                 })?;
                 match called_off {
                     true => Ok(()),
-                    false => Err(self.failed(verb, crate::backend::BackendError::from(error))),
+                    false => Err(self.failed(verb, error)),
                 }
             }
         }

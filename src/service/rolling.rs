@@ -176,8 +176,7 @@ impl Service {
             Err(error) => {
                 self.remove_stored(verb, &record, &rolling.safety)?;
                 self.unmark(verb, false)?;
-                let there = self.stored_snapshots(verb, &record)?;
-                self.note_snapshots(verb, &there, |_| {}).and(Err(error))
+                self.note_those_left(verb, &record).and(Err(error))
             }
         }
     }

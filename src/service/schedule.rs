@@ -115,8 +115,7 @@ impl Service {
 
     /// Is there a daemon of that name, as far as the cluster knows?
     pub(super) fn is_there(&self, verb: Verb<'_>, by: &str) -> Result<bool> {
-        let moment = self.moment().map_err(crate::backend::BackendError::from);
-        let moment = moment.map_err(|error| self.failed(verb, error))?;
+        let moment = self.moment().map_err(|error| self.failed(verb, error))?;
         Ok(moment.lease.members.iter().any(|member| member == by))
     }
 
@@ -128,8 +127,7 @@ impl Service {
 
     /// The cluster's time.
     pub(super) fn cluster_time(&self, verb: Verb<'_>) -> Result<Timestamp> {
-        let moment = self.moment().map_err(crate::backend::BackendError::from);
-        Ok(moment.map_err(|error| self.failed(verb, error))?.now)
+        Ok(self.moment().map_err(|error| self.failed(verb, error))?.now)
     }
 }
 
@@ -161,6 +159,5 @@ fn due_now(volume: &VolumeName, record: &Record, now: Timestamp) -> Option<Due> 
         return None;
     }
     let timetable = record.snapshot_options().ok()?.timetable?;
-    let since = record.snapshots.since.unwrap_or(record.created);
-    Some(timetable.due(volume, record.snapshots.served, since, now))
+    Some(timetable.due(volume, record.snapshots.served, record.scheduled_since(), now))
 }

@@ -159,7 +159,7 @@ impl Service {
         }
         self.refuse_children(verb, &record, snapshot)?;
         self.remove_stored(verb, &record, snapshot)?;
-        self.note_snapshots(verb, &self.stored_snapshots(verb, &record)?, |_| {})
+        self.note_those_left(verb, &record)
     }
 
     /// Protects a snapshot from being removed, or lifts that.
@@ -182,7 +182,7 @@ impl Service {
         note.protected = protected;
         let noted = self.backend.note_snapshot(&record.location, snapshot, &note.text());
         noted.map_err(|error| self.failed(verb, error))?;
-        self.note_snapshots(verb, &self.stored_snapshots(verb, &record)?, |_| {})
+        self.note_those_left(verb, &record)
     }
 
     /// How much changed since a snapshot, up to another or until now.

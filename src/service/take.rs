@@ -425,6 +425,11 @@ impl Service {
         })
     }
 
+    /// Looks what snapshots there are, after one was changed or removed, and notes it in the record.
+    pub(super) fn note_those_left(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
+        self.note_snapshots(verb, &self.stored_snapshots(verb, record)?, |_| {})
+    }
+
     /// Notes in the record what snapshots there are, and what else has changed of them.
     pub(super) fn note_snapshots(
         &self,

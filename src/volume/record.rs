@@ -288,6 +288,12 @@ impl Record {
         is_scheduled(&self.options)
     }
 
+    /// Since when its schedule stands: nothing was due before.
+    #[must_use]
+    pub fn scheduled_since(&self) -> Timestamp {
+        self.snapshots.since.unwrap_or(self.created)
+    }
+
     /// Was it written by a newer daemon? It is then never rewritten.
     #[must_use]
     pub fn is_newer(&self) -> bool {

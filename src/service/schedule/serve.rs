@@ -137,7 +137,7 @@ impl Service {
 
 /// The first due time that was not served: how long a holder has been leaving them undone.
 fn first_undone(record: &Record, timetable: &Timetable) -> Option<Timestamp> {
-    let since = record.snapshots.since.unwrap_or(record.created);
+    let since = record.scheduled_since();
     let floor = record.snapshots.served.map_or(since, |served| served.max(since));
     timetable.schedule.next_after(floor)
 }
