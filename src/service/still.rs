@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::Hooked;
 use super::references::{Phase, Reference};
 use super::{Service, Verb};
 use crate::backend::{Attachment, Freezing};
@@ -218,7 +219,8 @@ impl Service {
     /// The thread of a session, from the first hook to the last.
     fn attend(&self, order: &Order, reference: &Reference, session: &Session) {
         let _ending = Ending(session);
-        let stage = match self.prepare_and_hold(order, reference, session) {
+        let hooked = Hooked::new(order, reference);
+        let stage = match self.prepare_and_hold(order, reference, session, &hooked) {
             Ok(stood) => Stage::Done {
                 stood_still_ms: u64::try_from(stood.time.as_millis()).unwrap_or(u64::MAX),
             },
@@ -227,7 +229,7 @@ impl Service {
         tracing::info!(volume = %order.volume, snapshot = %order.snapshot, ?stage, "held still");
         session.set(|progress| progress.stage = stage);
         if order.consistency == Consistency::Application {
-            self.run_post_hooks(order, reference);
+            self.run_post_hooks(&hooked);
         }
     }
 
@@ -236,11 +238,10 @@ impl Service {
         order: &Order,
         reference: &Reference,
         session: &Session,
+        hooked: &Hooked<'_>,
     ) -> std::result::Result<Stood, Stage> {
         let hooks = match order.consistency {
-            Consistency::Application => {
-                self.run_pre_hooks(order, reference).map_err(Stage::Failed)?
-            }
+            Consistency::Application => self.run_pre_hooks(hooked).map_err(Stage::Failed)?,
             _ => 0,
         };
         let attachment = reference.attachment.as_ref();

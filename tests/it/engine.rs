@@ -19,7 +19,7 @@ mod raw_calls;
 mod restart_policies;
 mod sharing;
 mod snapshot_hooks;
-mod snapshots;
+pub(crate) mod snapshots;
 pub(crate) mod swarm;
 mod takeover;
 mod two_engines;

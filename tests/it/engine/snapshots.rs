@@ -2,18 +2,20 @@
 
 mod clones;
 mod databases;
+pub(crate) mod exported;
 mod faults;
 mod rollback;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{RECORDER, VERIFIER, assert_recorded, assert_recording, at_data, has_failed, recorded};
-use crate::support::daemon::{Lab, run, timed};
-use crate::support::host::{EAGER, Host, for_each_kind, on_newest, on_two};
+use self::exported::Exported;
+use super::{RECORDER, assert_recorded, assert_recording, at_data, has_failed, recorded};
+use crate::support::daemon::Lab;
+use crate::support::host::{EAGER, Host, NEWEST, for_each_kind, on_newest, on_two};
 
 for_each_kind!(
     a_snapshot_is_taken_under_a_writer_and_looked_after,
@@ -103,27 +105,42 @@ fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
     });
 }
 
-/// Of two images; not of a folder, whose writers nothing stops.
+/// Of images as they are; of a folder only where hooks stop its writers.
 #[test]
 fn volumes_are_snapshotted_together() {
     on_newest(|host| {
         host.announce("CephFS holds no writers back");
+        let place = tempfile::tempdir().expect("a folder");
+        let hooks = place.path().join("hooks.d");
+        let engine = host.engine_socket();
+        let paths = [&hooks, &engine].map(|path| path.to_str().expect("text"));
+        let flags = ["--hooks-folder", paths[0], "--engine-socket", paths[1]];
+        host.daemon(&[&EAGER[..], &flags].concat());
         let (first, second) = (writing(host), writing(host));
         let folder = writing_to(host, &["type=cephfs"]);
-        let with_folder = format!("{},{}", first.0, folder.0);
-        let said = refused(host, &["snapshot", "create", "--group", &with_folder, "same"], 5);
+        let all = [&first, &second, &folder].map(|(volume, _)| volume.as_str());
+        let group = ["snapshot", "create", "--group", &all.join(","), "same"];
+        let said = refused(host, &group, 5);
         assert!(said.contains("CephFS holds no writers back"), "{said}");
-        let both = format!("{},{}", first.0, second.0);
-        let crash = ["snapshot", "create", "--consistency", "crash", "--group", &both, "same"];
+        let crash = [&group[..], &["--consistency", "crash"]].concat();
         let said = refused(host, &crash, 2);
         assert!(said.contains("not be of one point in time"), "{said}");
-        host.docker().ok(&["rm", "--force", &folder.1]);
-        let said = host.tool(&["snapshot", "create", "--group", &both, "same"]);
-        assert_eq!(said, format!("{}@same\n{}@same\n", first.0, second.0));
-        let groups: Vec<Value> =
-            [&first, &second].map(|(volume, _)| listed(host, volume)[0]["group"].clone()).into();
-        assert!(groups[0].is_string() && groups[0] == groups[1], "{groups:?}");
-        for (volume, writer) in [first, second] {
+        assert!(all.iter().all(|volume| listed(host, volume).is_empty()));
+
+        for (event, verb) in [("pre", "pause"), ("post", "unpause")] {
+            let each = format!("{} {verb} $DOCKER_CEPH_CONTAINERS", client(host).display());
+            let script = format!("[ $DOCKER_CEPH_VOLUME != {} ] || {each}", folder.0);
+            hook(&hooks, &format!("{event}-snapshot/10-writers"), &script);
+        }
+        let acknowledged = recorded(host.docker(), &folder.1);
+        let said = host.tool(&group);
+        assert_eq!(said, all.map(|volume| format!("{volume}@same\n")).concat());
+        let groups = all.map(|volume| listed(host, volume)[0]["group"].clone());
+        assert!(groups[0].is_string() && groups.iter().all(|of| *of == groups[0]), "{groups:?}");
+        let shown = host.volume(&[&format!("from={}@same", folder.0), "read-only"]);
+        assert_recorded(host.docker(), &shown, acknowledged);
+        host.docker().ok(&["volume", "rm", &shown]);
+        for (volume, writer) in [first, second, folder] {
             assert_recording(host.docker(), &writer);
             host.docker().ok(&["rm", "--force", &writer]);
             host.tool(&["snapshot", "rm", &volume, "same"]);
@@ -142,21 +159,11 @@ fn a_snapshot_of_an_image_is_clean_and_holds_what_was_acknowledged() {
         let after = recorded(host.docker(), &writer);
         assert_recording(host.docker(), &writer);
 
-        let folder = tempfile::tempdir().expect("a folder");
-        let image = folder.path().join("image");
-        let image = image.to_str().expect("text");
-        Lab::of_environment().rbd(&["export", "--no-progress", &format!("{volume}@clean"), image]);
-        let superblock = run(timed(30, "dumpe2fs").args(["-h", image]));
-        let superblock = String::from_utf8_lossy(&superblock.stdout).into_owned();
-        assert!(superblock.contains("has_journal"), "{superblock}");
-        assert!(!superblock.contains("needs_recovery"), "{superblock}");
-        let checked = run(timed(30, "e2fsck").args(["-f", "-n", image]));
-        assert!(checked.status.success(), "{checked:?}");
-        let log = run(timed(30, "debugfs").args(["-R", "cat /_data/log", image])).stdout;
-        fs::write(folder.path().join("log"), log).expect("written");
-        let verify = VERIFIER.replace("/data", folder.path().to_str().expect("text"));
-        let count = run(timed(30, "sh").args(["-c", &verify])).stdout;
-        let count: u64 = String::from_utf8_lossy(&count).trim().parse().expect("whole records");
+        let snapshot = format!("{volume}@clean");
+        let exported = Exported::by(|file| {
+            Lab::of_environment().rbd(&["export", "--no-progress", &snapshot, file]);
+        });
+        let count = exported.clean_ext4();
         assert!(count >= acknowledged, "{acknowledged} were acknowledged, {count} are there");
         assert!(count <= after + 1, "{count} are there, and {after} were written by then");
         let said = host.tool(&["snapshot", "diff", &volume, "clean"]);
@@ -164,6 +171,11 @@ fn a_snapshot_of_an_image_is_clean_and_holds_what_was_acknowledged() {
         host.docker().ok(&["rm", "--force", &writer]);
         host.tool(&["snapshot", "rm", &volume, "clean"]);
     });
+}
+
+/// The engine's own client, which is not in a hook's `PATH`.
+fn client(host: &Host) -> PathBuf {
+    host.lab().folder().join("engines").join(NEWEST).join("usr/bin/docker")
 }
 
 /// Writes a hook, such as `pre-snapshot/10-test`, into the folder of hooks.

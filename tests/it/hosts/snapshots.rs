@@ -1,38 +1,10 @@
 //! Snapshots of an image that another host's kernel holds exclusively, and writes.
 
-use super::{VERIFIER, assert_recording};
+use super::assert_recording;
+use crate::engine::snapshots::exported::Exported;
 use crate::engine::{RECORDER, at_data, recorded};
-use crate::support::daemon::{run, timed};
 use crate::support::host::IMAGE;
 use crate::support::machine::{Machine, on_two};
-
-/// A snapshot as a device of that host's kernel, by way of a clone, and what it has to pass.
-fn checked(host: &Machine, volume: &str, snapshot: &str, check: &str) {
-    let (rbd, pool) = (host.rbd_by_hand(), "rbd/docker");
-    host.run(&format!(
-        "set -e; {rbd} clone --rbd-default-clone-format 2 {pool}/{volume}@{snapshot} {pool}/copy-{volume}; \
-         D=$({rbd} device map --options noudev {pool}/copy-{volume}); {check} \
-         {rbd} device unmap --options noudev $D || true; {rbd} rm --no-progress {pool}/copy-{volume}"
-    ));
-}
-
-/// The records in the file `/run/log` of that host, all of which are whole.
-fn records(host: &Machine) -> u64 {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("log"), host.run("cat /run/log") + "\n").expect("written");
-    let script = VERIFIER.replace("/data", folder.path().to_str().expect("the path is text"));
-    let output = run(timed(60, "sh").args(["-c", &script]));
-    let count = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    count.parse().unwrap_or_else(|_| panic!("on {}: {count}", host.name()))
-}
-
-/// ext4 has nothing to replay; xfs dirties its log on purpose while it stands still, and is whole
-/// once that is replayed.
-const EXT4: &str = "dumpe2fs -h $D 2>/dev/null | grep -q has_journal; \
-    ! dumpe2fs -h $D 2>/dev/null | grep needs_recovery; e2fsck -f -n $D; \
-    debugfs -R 'cat /_data/log' $D > /run/log;";
-const XFS: &str = "mkdir -p /run/snap; mount -o nouuid $D /run/snap; \
-    cp /run/snap/_data/log /run/log; umount /run/snap; xfs_repair -n $D;";
 
 /// A clone beside its origin on the same kernel, which knows file systems by their UUID; and what a
 /// disk held, whose journal is never replayed, shown by two kernels at once.
@@ -59,7 +31,9 @@ fn clones_are_mounted(one: &Machine, other: &Machine, volume: &str, acknowledged
 #[test]
 fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
     on_two(|one, other| {
-        for (fs_type, check) in [("ext4", EXT4), ("xfs", XFS)] {
+        let checks: [(_, fn(&Exported) -> u64); 2] =
+            [("ext4", Exported::clean_ext4), ("xfs", Exported::whole_xfs)];
+        for (fs_type, check) in checks {
             let volume = one.volume(&["size=320M", &format!("fs-type={fs_type}")]);
             let writer = one.fresh("writer");
             one.docker().start(&writer, at_data!(volume), RECORDER);
@@ -71,8 +45,10 @@ fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
             assert_recording(one.docker(), &writer);
             println!("{fs_type}: {}", other.tool(&["snapshot", "ls", &volume]));
 
-            checked(other, &volume, "first", check);
-            let there = records(other);
+            let snapshot = format!("{volume}@first");
+            let there = check(&Exported::by(|file| {
+                one.network().rbd(&["export", "--no-progress", &snapshot, file]);
+            }));
             assert!(there >= acknowledged, "{acknowledged} were acknowledged, {there} are there");
             assert!(there <= after + 1, "{there} are there, and {after} were written by then");
             // The object map does not know what the kernel writes; the comparison has to.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::{SOON, assert_recording, at_data, recorded};
-use super::{VERIFIER, listed, refused, writing};
+use super::{listed, refused, writing};
+use crate::engine::{SOON, VERIFIER, assert_recording, at_data, recorded};
 use crate::support::daemon::within;
 use crate::support::host::{Host, Kind, for_each_kind, on_newest, on_two};
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{hook, listed};
+use super::{client, hook, listed};
 use crate::engine::SOON;
 use crate::support::daemon::{within, within_by};
-use crate::support::host::{Docker, Host, NEWEST, on_newest, text};
+use crate::support::host::{Docker, Host, on_newest, text};
 use crate::support::repeats;
 
 /// A start with recovery, while another database is under load.
@@ -196,7 +196,8 @@ fn assert_stood_briefly(what: &str, snapshots: &[(Value, u64)]) {
 
 /// The hooks for both, and after them one that notes what had been acknowledged by then.
 fn place_hooks(host: &Host, hooks: &Path, noted: &Path) {
-    let client = host.lab().folder().join("engines").join(NEWEST).join("usr/bin");
+    let client = client(host);
+    let client = client.parent().expect("it is in a folder");
     for name in ["postgresql", "redis"] {
         let ready_made = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/hooks").join(name);
         let script = format!("PATH={}:$PATH exec {}", client.display(), ready_made.display());
