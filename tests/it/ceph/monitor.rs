@@ -126,8 +126,12 @@ impl FullPool {
         let set = admin.omap_compare_and_set(&pool.at(), "catalog", "k", None, Some(b"1"));
         assert_eq!(set, Ok(Swap::Swapped));
         pool.lab.run(&format!("ceph osd pool set-quota {name} max_objects 3"));
+        // The monitor knows first, and then the OSDs.
         eventually("a full pool", Duration::from_secs(40), || {
+            let probe =
+                admin.omap_compare_and_set(&pool.at(), &unique("probe"), "k", None, Some(b"1"));
             admin.pool_usage(name).is_ok_and(|usage| usage.full)
+                && probe.is_err_and(|error| error.kind == ClusterErrorKind::NoSpace)
         });
         pool
     }

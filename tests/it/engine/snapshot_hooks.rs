@@ -55,6 +55,7 @@ fn the_running_containers_of_a_volume_are_named() {
         assert_eq!(users(host, &volume), names);
         docker.ok(&["pause", &names[0]]);
         docker.ok(&["kill", &names[1]]);
+        docker.ok(&["wait", &names[1]]);
         assert_eq!(users(host, &volume), names[2..], "one is paused and one has ended");
         docker.ok(&["unpause", &names[0]]);
         host.stop_engine();
