@@ -58,6 +58,8 @@ pub(crate) struct Host {
     name: String,
     folder: PathBuf,
     holder: String,
+    /// The words before a command that is to run inside.
+    entry: Vec<String>,
     daemon: Option<Child>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
@@ -117,6 +119,7 @@ impl Host {
         let folder = lab.folder().join("hosts").join(name);
         host_command(lab, &["stop"], name, &[]);
         host_command(lab, &["start"], name, &[version]);
+        let entry = host_command(lab, &["entry"], name, &[]);
         let holder = fs::read_to_string(folder.join("pids/holder")).expect("the host is running");
         let holder = holder.split(' ').next().expect("a process number").to_owned();
         fs::create_dir_all(folder.join("ceph")).expect("a folder for the daemon");
@@ -130,6 +133,7 @@ impl Host {
             ),
             folder,
             holder,
+            entry: entry.lines().map(str::to_owned).collect(),
             daemon: None,
             flags: Vec::new(),
             environment: Vec::new(),
@@ -197,9 +201,8 @@ impl Host {
     }
 
     fn inside_command(&self) -> Command {
-        let mut command = Command::new(lab_tool("host"));
-        command.arg("exec").arg(self.lab.folder().join("hosts")).arg(&self.name);
-        command.stdin(Stdio::null());
+        let mut command = Command::new(&self.entry[0]);
+        command.args(&self.entry[1..]).stdin(Stdio::null());
         command
     }
 
@@ -382,10 +385,11 @@ pub(crate) fn lab_tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
 }
 
-fn host_command(lab: &Lab, verb: &[&str], name: &str, rest: &[&str]) {
+fn host_command(lab: &Lab, verb: &[&str], name: &str, rest: &[&str]) -> String {
     let mut command = timed(120, lab_tool("host").to_str().expect("the path is text"));
     command.env("ENGINES", lab.folder().join("engines"));
     command.args(verb).arg(lab.folder().join("hosts")).arg(name).args(rest);
     let output = run(&mut command);
     assert!(output.status.success(), "host {verb:?} {name} {rest:?}: {output:?}");
+    text(&output)
 }

@@ -11,7 +11,7 @@ use crate::support::daemon::{run, timed, within};
 
 impl Host {
     pub(super) fn engine(&self, verb: &[&str], flags: &[&str]) {
-        host_command(&self.lab, verb, &self.name, flags);
+        drop(host_command(&self.lab, verb, &self.name, flags));
     }
 
     /// Makes sure that the engine runs with these flags.
