@@ -53,9 +53,22 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// Writes a record after the other. Ends when `/data/stop` is there.
-pub(crate) const RECORDER: &str =
-    concat!("trap 'exit 0' TERM; i=0; while [ ! -e /data/stop ]; do ", record!(), "done");
+/// Writes a record after the other, with so many seconds between them. Ends when `/data/stop` is there.
+macro_rules! recorder {
+    ($pause:literal) => {
+        concat!(
+            "trap 'exit 0' TERM; i=0; while [ ! -e /data/stop ]; do ",
+            $crate::engine::record!(),
+            "sleep ",
+            $pause,
+            "; done"
+        )
+    };
+}
+pub(crate) use recorder;
+
+/// The pause leaves the processors to what is tested, and few records to be checked.
+pub(crate) const RECORDER: &str = recorder!("0.05");
 
 /// Checks what the recorder has written, and prints the number of the last whole record.
 pub(crate) const VERIFIER: &str = "\

@@ -1,6 +1,5 @@
 //! PostgreSQL on a volume: whatever is killed, every committed row is there.
 
-use std::io::Read;
 use std::time::Duration;
 
 use crate::support::daemon::within;
@@ -55,22 +54,24 @@ pub(crate) fn count(docker: &Docker, container: &str) -> u64 {
 pub(crate) fn insert_until(docker: &Docker, container: &str, kill: impl FnOnce()) -> u64 {
     let before = count(docker, container);
     let script = format!(
-        "n={before}; while psql -h /tmp -q -A -t -c \
-         \"insert into rows select n, md5(n::text) from (select $n + 1 as n) as x\" postgres \
-         > /dev/null 2>&1; do n=$((n + 1)); echo $n; done"
+        "n={before}; while :; do n=$((n + 1)); \
+           echo \"insert into rows values ($n, md5('$n')) returning n;\"; \
+         done | psql -h /tmp -q -A -t -v ON_ERROR_STOP=1 postgres"
     );
-    let mut printed = tempfile::NamedTempFile::new().expect("a file");
+    let printed = tempfile::NamedTempFile::new().expect("a file");
     let output = printed.reopen().expect("the file is there");
     let words = ["exec", "--user", "postgres", container, "sh", "-c", &script];
     let mut writer = docker.command(&words).stdout(output).spawn().expect("docker is there");
-    assert!(within(READY, || count(docker, container) >= before + 10));
+    let committed = || {
+        let text = std::fs::read_to_string(printed.path()).expect("the file is there");
+        text.lines().filter_map(|line| line.parse().ok()).max().unwrap_or(before)
+    };
+    assert!(within(READY, || committed() >= before + 10), "{} rows", committed());
     kill();
     // A host without power does not tell its client.
     writer.kill().ok();
     writer.wait().expect("a child of ours");
-    let mut text = String::new();
-    printed.read_to_string(&mut text).expect("the file is there");
-    text.lines().filter_map(|line| line.parse().ok()).max().expect("some were committed")
+    committed()
 }
 
 #[test]

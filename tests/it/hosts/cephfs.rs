@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{address_in_sharers, records, state, try_mount, unmount, verified};
-use crate::engine::{RECORDER, assert_recording, at_data, has_failed, recorded};
+use super::{RECORDER, address_in_sharers, records, state, try_mount, unmount, verified};
+use crate::engine::{assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::within;
 use crate::support::machine::{Machine, Network, SOON, on_one, on_two};
 use crate::support::repeats;

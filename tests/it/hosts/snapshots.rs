@@ -1,8 +1,8 @@
 //! Snapshots of an image that another host's kernel holds exclusively, and writes.
 
-use super::assert_recording;
+use super::{RECORDER, assert_recording};
 use crate::engine::snapshots::exported::Exported;
-use crate::engine::{RECORDER, at_data, recorded};
+use crate::engine::{at_data, recorded};
 use crate::support::host::IMAGE;
 use crate::support::machine::{Machine, on_two};
 
@@ -31,9 +31,8 @@ fn clones_are_mounted(one: &Machine, other: &Machine, volume: &str, acknowledged
 #[test]
 fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
     on_two(|one, other| {
-        let checks: [(_, fn(&Exported) -> u64); 2] =
-            [("ext4", Exported::clean_ext4), ("xfs", Exported::whole_xfs)];
-        for (fs_type, check) in checks {
+        let ext4 = ("ext4", Exported::clean_ext4 as fn(&Exported) -> u64);
+        for (fs_type, check) in [ext4, ("xfs", Exported::whole_xfs)] {
             let volume = one.volume(&["size=320M", &format!("fs-type={fs_type}")]);
             let writer = one.fresh("writer");
             one.docker().start(&writer, at_data!(volume), RECORDER);

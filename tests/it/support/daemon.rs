@@ -315,13 +315,19 @@ impl Drop for Daemon {
 
 /// Tries until it is true or the time is over.
 pub(crate) fn within(limit: Duration, condition: impl FnMut() -> bool) -> bool {
-    within_by(limit, Duration::from_millis(50), condition)
+    const LONGEST: Duration = Duration::from_millis(500);
+    poll(limit, Duration::from_millis(50), |pause| (pause * 5 / 4).min(LONGEST), condition)
 }
 
-/// The same, with a longer pause between tries that are dear.
-pub(crate) fn within_by(
+/// The same, with pauses of one length between tries that are dear.
+pub(crate) fn within_by(limit: Duration, pause: Duration, condition: impl FnMut() -> bool) -> bool {
+    poll(limit, pause, |pause| pause, condition)
+}
+
+fn poll(
     limit: Duration,
-    pause: Duration,
+    mut pause: Duration,
+    next: impl Fn(Duration) -> Duration,
     mut condition: impl FnMut() -> bool,
 ) -> bool {
     let end = Instant::now() + limit;
@@ -333,6 +339,7 @@ pub(crate) fn within_by(
             return false;
         }
         std::thread::sleep(pause);
+        pause = next(pause);
     }
 }
 
