@@ -114,9 +114,11 @@ fn a_snapshot_is_read_on_two_hosts_at_once() {
     on_two(|one, other| {
         let (origin, writer) = writing(one);
         let acknowledged = recorded(one.docker(), &writer);
-        one.tool(&["snapshot", "create", &origin, "whole"]);
-        one.tool(&["snapshot", "create", &origin, "crash", "--consistency", "crash"]);
-        for (snapshot, least) in [("whole", acknowledged), ("crash", 0)] {
+        let all = [("application", acknowledged), ("crash", 0)];
+        // A folder has no journal: its snapshots are all the same.
+        let tried = if Kind::under_test() == Kind::Rbd { &all[..] } else { &all[..1] };
+        for &(snapshot, least) in tried {
+            one.tool(&["snapshot", "create", &origin, snapshot, "--consistency", snapshot]);
             let (from, shown) = (format!("from={origin}@{snapshot}"), one.fresh("shown"));
             one.docker().create_volume(&shown, &[&from, "read-only"]);
             let readers = [&*one, &*other].map(|host| (host, host.fresh("reader")));
@@ -226,8 +228,7 @@ fn a_copy_that_takes_long_is_finished_by_the_next_daemon() {
     Kind::CephFs.test(|| {
         on_newest(|host| {
             let origin = host.volume(&[]);
-            let fill =
-                "i=0; while [ $i -lt 1500 ]; do echo $i > /data/$i; i=$((i + 1)); done; sync";
+            let fill = "i=0; while [ $i -lt 400 ]; do echo $i > /data/$i; i=$((i + 1)); done; sync";
             host.docker().script(at_data!(origin), fill);
             let clone = host.fresh("copy");
             let options = json!({ "from": &origin });
@@ -239,7 +240,7 @@ fn a_copy_that_takes_long_is_finished_by_the_next_daemon() {
             drop(call);
             host.start_daemon();
             let count = host.docker().script(at_data!(clone), "ls /data | wc -l");
-            assert_eq!(count, "1500");
+            assert_eq!(count, "400");
             assert_eq!(tie(host, &clone)["tie"], "none");
             assert!(within(SOON, || listed(host, &origin).is_empty()));
         });
