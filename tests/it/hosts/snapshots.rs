@@ -1,9 +1,8 @@
 //! Snapshots of an image that another host's kernel holds exclusively, and writes.
 
-use super::{RECORDER, assert_recording};
+use super::{RECORDER, assert_recording, try_mount, unmount};
 use crate::engine::snapshots::exported::Exported;
 use crate::engine::{at_data, recorded};
-use crate::support::host::IMAGE;
 use crate::support::machine::{Machine, on_two};
 
 /// A clone beside its origin on the same kernel, which knows file systems by their UUID; and what a
@@ -13,9 +12,9 @@ fn clones_are_mounted(one: &Machine, other: &Machine, volume: &str, acknowledged
     one.docker().create_volume(&clone, &[&format!("from={volume}@first"), "on-remove=delete"]);
     one.docker().create_volume(&shown, &[&format!("from={volume}@second"), "read-only"]);
     let lines = |host: &Machine, volume: &str| {
-        let mount = format!("{volume}:/data:ro");
-        let run = ["run", "--rm", "--network", "none", "-v", &mount, IMAGE];
-        let said = host.docker().ok(&[&run[..], &["sh", "-c", "wc -l < /data/log"]].concat());
+        let mountpoint = try_mount(host, volume).0.expect("mounted");
+        let said = host.run(&format!("wc -l < {mountpoint}/log"));
+        unmount(host, volume);
         said.trim().parse::<u64>().expect("a number of records")
     };
     let count = lines(one, &clone);
