@@ -43,6 +43,7 @@ mod share;
 mod snapshots;
 mod still;
 mod take;
+mod taken;
 mod tasks;
 mod view;
 

@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::provision::Insert;
-use super::take::is_whole;
+use super::taken::is_whole;
 use super::{ErrorKind, Result, Service, SnapshotOrder, Verb, VolumeError};
 use crate::backend::{Cloning, Copied, Provisioning, Snapshotting};
 use crate::catalog::Entry;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::Held;
 use super::rolling::being_rolled;
-use super::take::is_whole;
+use super::taken::is_whole;
 use super::{ErrorKind, LongOutcome, Result, Service, Verb, VolumeError};
 use crate::backend::{Provisioning, Snapshotting, StoredSnapshot};
 use crate::deadline::Deadline;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::provision::LEASE;
 use super::rollback::is_over;
-use super::take::is_whole;
+use super::taken::is_whole;
 use super::tasks::TaskGuard;
 use super::{ErrorKind, LongOutcome, Result, Service, SnapshotOrder, TaskKind, Verb, VolumeError};
 use crate::backend::{Provisioning, RollBack, Snapshotting};

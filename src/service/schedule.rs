@@ -113,10 +113,13 @@ impl Service {
         }
     }
 
-    /// Is there a daemon of that name, as far as the cluster knows?
+    /// Is there a daemon of that name? It may have come since the last look, and be at work: only the
+    /// cluster, asked now, can say that there is none.
     pub(super) fn is_there(&self, verb: Verb<'_>, by: &str) -> Result<bool> {
-        let moment = self.moment().map_err(|error| self.failed(verb, error))?;
-        Ok(moment.lease.members.iter().any(|member| member == by))
+        let (home, own) = (&self.settings.home, self.work().by);
+        let lease = self.schedules.time.look(&*self.cluster, home, &own);
+        let lease = lease.map_err(|error| self.failed(verb, error))?;
+        Ok(lease.members.iter().any(|member| member == by))
     }
 
     /// The cluster's time, and who serves schedules.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::take::is_whole;
+use super::taken::is_whole;
 use super::{ErrorKind, Result, Service, Verb};
 use crate::backend::{Snapshotting, StoredSnapshot};
 use crate::deadline::Deadline;

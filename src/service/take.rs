@@ -23,18 +23,14 @@ use jiff::Timestamp;
 use super::locks::NameGuard;
 use super::still::{Order, STEP, Stage, Step};
 use super::{ErrorKind, Result, Service, SnapshotOrder, SnapshotView, Verb, VolumeError};
-use crate::backend::{Snapshotting, StoredSnapshot};
+use crate::backend::Snapshotting;
 use crate::deadline::Deadline;
 use crate::volume::{
-    Claim, Consistency, Record, Rolling, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState,
-    Taking, VolumeName,
+    Claim, Consistency, Record, Rolling, SnapshotName, SnapshotNote, Taking, VolumeName,
 };
 
 /// How often a snapshot is begun anew because the volume was mounted or unmounted meanwhile.
 const ATTEMPTS: u32 = 3;
-
-/// How many snapshots the catalog names of a volume.
-const NAMED: usize = 20;
 
 /// A volume of which a snapshot is made.
 struct Part<'a> {
@@ -156,34 +152,6 @@ impl Service {
         } else {
             Err(busy())
         }
-    }
-
-    /// Removes what was cut off of an earlier snapshot, where nobody can be at it any more.
-    ///
-    /// # Errors
-    /// `InUse` where somebody is.
-    pub(super) fn settle_alone(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
-        let busy = || verb.error(ErrorKind::InUse, "a snapshot of it is being made here");
-        let _alone = self.takes.try_lock(verb.name).ok_or_else(busy)?;
-        self.settle_taking(verb, record)
-    }
-
-    /// The same for whoever makes sure that this daemon makes no snapshot of it.
-    fn settle_taking(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
-        let Some(taking) = &record.snapshots.taking else { return Ok(()) };
-        if taking.work.by != self.work().by && self.is_there(verb, &taking.work.by)? {
-            let Taking { snapshot, work } = taking;
-            let cause = format!("host {} makes its snapshot {snapshot}", work.host);
-            return Err(verb.error(ErrorKind::InUse, cause).advise("try again in a moment"));
-        }
-        let mut there = self.stored_snapshots(verb, record)?;
-        let cut_off = |of: &StoredSnapshot| of.name == taking.snapshot.as_str() && !is_whole(of);
-        if there.iter().any(cut_off) {
-            tracing::info!(volume = %verb.name, snapshot = %taking.snapshot, "was cut off: removed");
-            self.remove_stored(verb, record, &taking.snapshot)?;
-            there.retain(|of| !cut_off(of));
-        }
-        self.end_taking(verb, taking, None, &there)
     }
 
     /// One attempt at all of them.
@@ -335,8 +303,7 @@ impl Service {
             let verb = Verb::new("snapshot", part.name, deadline);
             let now = self.entry(verb)?.record;
             if now.snapshots.taking.as_ref() != Some(&part.taking) {
-                let cause = "it took so long that another host has taken it for given up";
-                return Err(Missed::Failed(verb.error(ErrorKind::Unavailable, cause)));
+                return Err(Missed::Failed(given_up(verb)));
             }
             let who = |of: &Record| (of.claim.clone(), of.sharers.clone());
             moved |= who(&now) != who(&part.record);
@@ -382,8 +349,8 @@ impl Service {
         noted.map_err(|error| self.failed(verb, error))?;
         stored.note = Some(text);
         let view = SnapshotView::of(stored);
-        self.end_taking(verb, &part.taking, order.served(), &there)?;
-        Ok(view)
+        let ended = self.end_taking(verb, &part.taking, order.served(), &there)?;
+        if ended { Ok(view) } else { Err(given_up(verb)) }
     }
 
     /// Removes what there is of snapshots that came to nothing.
@@ -406,65 +373,7 @@ impl Service {
         }
         self.remove_stored(verb, &record, &order.name)?;
         let there = self.stored_snapshots(verb, &record)?;
-        self.end_taking(verb, &part.taking, None, &there)
-    }
-
-    /// Takes `taking` out of the record, and notes there what snapshots there are.
-    fn end_taking(
-        &self,
-        verb: Verb<'_>,
-        taking: &Taking,
-        served: Option<Timestamp>,
-        there: &[StoredSnapshot],
-    ) -> Result<()> {
-        self.note_snapshots(verb, there, |snapshots| {
-            snapshots.taking = snapshots.taking.take().filter(|other| other != taking);
-            if served.is_some() {
-                (snapshots.served, snapshots.trouble) = (served, None);
-            }
-        })
-    }
-
-    /// Looks what snapshots there are, after one was changed or removed, and notes it in the record.
-    pub(super) fn note_those_left(&self, verb: Verb<'_>, record: &Record) -> Result<()> {
-        self.note_snapshots(verb, &self.stored_snapshots(verb, record)?, |_| {})
-    }
-
-    /// Notes in the record what snapshots there are, and what else has changed of them.
-    pub(super) fn note_snapshots(
-        &self,
-        verb: Verb<'_>,
-        there: &[StoredSnapshot],
-        change: impl Fn(&mut SnapshotState),
-    ) -> Result<()> {
-        let (count, newest) = (there.len(), briefs(there));
-        self.change(verb, |record| {
-            let mut record = record.clone();
-            change(&mut record.snapshots);
-            (record.snapshots.count, record.snapshots.newest) = (count, newest.clone());
-            Some(record)
-        })
-        .map(drop)
-    }
-
-    /// All snapshots that the cluster has of a volume.
-    pub(super) fn stored_snapshots(
-        &self,
-        verb: Verb<'_>,
-        record: &Record,
-    ) -> Result<Vec<StoredSnapshot>> {
-        let all = self.backend.snapshots(&record.location);
-        all.map_err(|error| self.failed(verb, error))
-    }
-
-    pub(super) fn remove_stored(
-        &self,
-        verb: Verb<'_>,
-        record: &Record,
-        snapshot: &SnapshotName,
-    ) -> Result<()> {
-        let removed = self.backend.remove_snapshot(&record.location, snapshot);
-        removed.map_err(|error| self.failed(verb, error))
+        self.end_taking(verb, &part.taking, None, &there).map(drop)
     }
 }
 
@@ -489,6 +398,11 @@ impl Host {
     }
 }
 
+fn given_up(verb: Verb<'_>) -> VolumeError {
+    let cause = "it took so long that another host has taken it for given up";
+    verb.error(ErrorKind::Unavailable, cause).advise("try again")
+}
+
 /// Volumes that are written meanwhile are not of one point in time.
 fn refuse_apart(parts: &[Part<'_>], order: &SnapshotOrder, deadline: &Deadline) -> Result<()> {
     let is_used = |part: &&Part<'_>| part.record.claim.is_some() || !part.record.sharers.is_empty();
@@ -509,25 +423,4 @@ fn refuse_apart(parts: &[Part<'_>], order: &SnapshotOrder, deadline: &Deadline) 
 fn promised(order: &SnapshotOrder, parts: &[Part<'_>]) -> Consistency {
     let usual = |part: &Part<'_>| part.record.snapshot_options().ok().map(|of| of.consistency);
     order.consistency.or_else(|| parts.iter().filter_map(usual).max()).unwrap_or_default()
-}
-
-/// The newest snapshots that are ours, the oldest first.
-fn briefs(all: &[StoredSnapshot]) -> Vec<SnapshotBrief> {
-    let brief = |stored: &StoredSnapshot| {
-        let note = stored.note.as_deref().and_then(SnapshotNote::read)?;
-        Some(SnapshotBrief {
-            name: stored.name.parse().ok()?,
-            created: note.created,
-            consistency: note.consistency,
-            protected: note.protected,
-        })
-    };
-    let all: Vec<SnapshotBrief> = all.iter().filter_map(brief).collect();
-    all[all.len().saturating_sub(NAMED)..].to_vec()
-}
-
-/// Is it a snapshot that was made to its end, or one that is none of ours?
-pub(super) fn is_whole(stored: &StoredSnapshot) -> bool {
-    let note = stored.note.as_deref().and_then(SnapshotNote::read);
-    note.is_none_or(|note| note.id.as_ref() == Some(&stored.id))
 }

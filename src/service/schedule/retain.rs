@@ -1,6 +1,6 @@
 //! Which of a schedule's snapshots are removed, and removing them.
 
-use super::super::take::is_whole;
+use super::super::taken::is_whole;
 use super::super::{ErrorKind, Result, Service, Verb};
 use crate::backend::StoredSnapshot;
 use crate::volume::{SnapshotName, SnapshotNote, SnapshotOptions};
@@ -31,7 +31,7 @@ impl Service {
         if there.len() == before {
             return Ok(());
         }
-        self.note_snapshots(verb, &there, |_| {})
+        self.note_snapshots(verb, &there, |_| true)
     }
 }
 

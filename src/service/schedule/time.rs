@@ -50,19 +50,25 @@ impl ClusterTime {
         if let Some(look) = look.as_ref().filter(|look| look.at.elapsed() < refresh) {
             return Ok(look.moment());
         }
-        let asked = Instant::now();
-        match cluster.lease_renew(home, OBJECT, member, KEEP) {
-            Ok(lease) => {
-                // The cluster reckoned it at some time between: half of the way is the best guess.
-                let at = asked + asked.elapsed() / 2;
-                Ok(look.insert(Look { at, lease: Arc::new(lease) }).moment())
-            }
+        match Look::new(cluster, home, member) {
+            Ok(new) => Ok(look.insert(new).moment()),
             // What was known counts on for as long as others count on this one.
             Err(error) => match look.as_ref().filter(|look| look.at.elapsed() < KEEP) {
                 Some(look) => Ok(look.moment()),
                 None => Err(error),
             },
         }
+    }
+
+    /// Who holds the lease now, by the cluster's word and no earlier one.
+    pub(super) fn look(
+        &self,
+        cluster: &dyn Leases,
+        home: &Location,
+        member: &str,
+    ) -> Result<Arc<Lease>, ClusterError> {
+        let mut look = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(&look.insert(Look::new(cluster, home, member)?).lease))
     }
 
     /// Gives the share in the lease up, where there is one, so that others need not wait for it.
@@ -77,6 +83,13 @@ impl ClusterTime {
 }
 
 impl Look {
+    fn new(cluster: &dyn Leases, home: &Location, member: &str) -> Result<Self, ClusterError> {
+        let asked = Instant::now();
+        let lease = Arc::new(cluster.lease_renew(home, OBJECT, member, KEEP)?);
+        // The cluster reckoned it at some time between: half of the way is the best guess.
+        Ok(Self { at: asked + asked.elapsed() / 2, lease })
+    }
+
     fn moment(&self) -> Moment {
         let now = self.lease.now.checked_add(self.at.elapsed()).unwrap_or(Timestamp::MAX);
         Moment { now, lease: Arc::clone(&self.lease) }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use docker_volume_ceph::volume::SnapshotName;
 use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::ceph::lab::unique;
@@ -208,6 +210,39 @@ fn what_a_dead_daemon_began_is_made_by_another_once_it_is_gone_for_good() {
     heir.tool(&["schedule", "pause", &volume]).expect("it rests");
     assert!(within(LATE, || snapshots(heir, &volume).iter().all(|of| of["whole"] == true)));
     remove(heir, &volume);
+}
+
+/// Who is there is looked up every few seconds; a daemon that came since may be at work already.
+#[test]
+fn a_daemon_that_has_just_come_is_not_taken_for_gone() {
+    let [mut other, mut maker] = <[Daemon; 2]>::try_from(idle_daemons(2)).expect("two");
+    other.start();
+    let volume = unique("just-come");
+    create(&other, &volume, &json!({"size": "64M"}));
+    other.tool(&["snapshot", "create", &volume, "first"]).expect("made");
+    let rules = maker.folder().join("rules");
+    maker.set_env("DOCKER_CEPH_FAULT", format!("@{}", rules.display()));
+    maker.start();
+    fs::write(&rules, "halt-before:cluster.snapshot_create:1").expect("rules");
+    thread::scope(|scope| {
+        let made = scope.spawn(|| maker.tool(&["snapshot", "create", &volume, "late"]));
+        let is_begun = || {
+            let got = other.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
+            !got.json["Volume"]["Status"]["snapshots"]["taking"].is_null()
+        };
+        let begun = within(LATE, is_begun);
+        let refused = other.tool(&["snapshot", "create", &volume, "second"]);
+        let pid = Pid::from_raw(i32::try_from(maker.pid()).expect("a process number"));
+        kill(pid, Signal::SIGCONT).expect("a child of ours");
+        made.join().expect("no panic").expect("made to its end");
+        assert!(begun, "{}", maker.log());
+        let error = refused.expect_err("another one is being made");
+        assert!(error.contains("makes its snapshot late"), "{error}");
+    });
+    let names: Vec<Value> =
+        snapshots(&other, &volume).iter().map(|of| of["name"].clone()).collect();
+    assert_eq!(names, ["first", "late"]);
+    remove(&other, &volume);
 }
 
 #[test]
