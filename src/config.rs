@@ -19,6 +19,7 @@ pub use raw::{DEFAULT_CONFIG, DEFAULT_SOCKET, Raw};
 pub use value::duration;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub struct Settings {
     pub cephfs_own_key: bool,
     /// The daemon's socket.
     pub socket: PathBuf,
+    /// Where Prometheus may ask for metrics; `None`: nowhere.
+    pub metrics: Option<MetricsAddress>,
     /// Where things lie on this host.
     pub folders: Folders,
     /// What new volumes get.
@@ -64,6 +67,15 @@ pub struct CephAccess {
     pub mon_timeout: Duration,
     /// The time for one operation on an object.
     pub osd_timeout: Duration,
+}
+
+/// Where Prometheus may ask for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsAddress {
+    /// A port of the loopback.
+    Tcp(SocketAddr),
+    /// A Unix socket of root's.
+    Unix(PathBuf),
 }
 
 /// A pool and a RADOS namespace in it.
@@ -207,6 +219,7 @@ impl Settings {
             mapper: reader.read("mapper", &raw.mapper, value::mapper),
             cephfs_own_key: reader.read("cephfs-key", &raw.cephfs_key, value::cephfs_key),
             socket: reader.read("socket", &raw.socket, value::socket),
+            metrics: reader.read("metrics-listen", &raw.metrics_listen, value::metrics),
             folders: reader.folders(&raw),
             volumes: reader.volume_defaults(&raw),
             snapshots: reader.snapshots(&raw),
@@ -217,6 +230,15 @@ impl Settings {
         match reader.into_problems() {
             none if none.is_empty() => Ok(settings),
             problems => Err(Problems(problems)),
+        }
+    }
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! ```text
 //!  socket ──▶ server ──┬─▶ handler        (wire)  ──┐
 //!                      └─▶ admin::handler (admin) ──┴─▶ calls ──▶ jobs ──▶ dyn Verbs
+//!  Prometheus ─────────▶ metrics ◀──────── counts ───────────────────┘          │
+//!                              └─────────────────── volumes, at a scrape ───────┘
 //! ```
 //!
 //! Promises:
@@ -30,21 +32,24 @@ mod calls;
 mod delivery;
 mod handler;
 mod jobs;
+mod metrics;
 mod path;
 mod reply;
 mod server;
 mod wire;
 
-pub use server::serve;
+pub use metrics::MetricsListener;
+pub use server::{Listeners, serve};
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::service::{
-    Changed, Created, Drained, ErrorKind, Finding, Flattened, Inspection, Listed, Lookup, Mounted,
-    OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack, ScheduleView,
-    Service, SnapshotOrder, SnapshotView, TaskView, Trashed, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Figures, Finding, Flattened, Inspection, Listed, Lookup,
+    Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan, RolledBack,
+    ScheduleView, Service, SnapshotOrder, SnapshotView, TaskView, Trashed, VolumeError, VolumeView,
+    Who,
 };
 use crate::volume::{
     ByteSize, ImageSpec, MountId, NameError, Options, RemovePolicy, SnapshotName, VolumeName,
@@ -159,6 +164,8 @@ pub trait Verbs: Debug + Send + Sync + 'static {
     fn old_files(&self, name: &VolumeName, remove: bool, by: &Deadline) -> Result<OldFilesView>;
     /// See [`Service::tasks`].
     fn tasks(&self) -> Vec<TaskView>;
+    /// See [`Service::figures`].
+    fn figures(&self) -> Figures;
     /// See [`Service::rebuild`].
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt>;
     /// See [`Service::doctor`].
@@ -334,6 +341,10 @@ impl Verbs for Service {
 
     fn tasks(&self) -> Vec<TaskView> {
         self.tasks()
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures()
     }
 
     fn rebuild(&self, by: &Deadline) -> Result<Rebuilt> {

@@ -54,13 +54,13 @@ pub use schedule::ScheduleView;
 pub use snapshots::{Changed, SnapshotOrder, SnapshotView};
 pub use tasks::{LongOutcome, TaskEnd, TaskFailure, TaskKind, TaskView};
 pub use view::{
-    Created, Drained, Finding, Flattened, HolderView, Inspection, Listed, Lookup, Mounted,
+    Created, Drained, Figures, Finding, Flattened, HolderView, Inspection, Listed, Lookup, Mounted,
     OriginView, Rebuilt, Released, Resized, Status, Tie, Trashed, Verdict, VolumeView, Who,
 };
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,8 @@ pub struct Service {
     host: Host,
     catalog: Arc<Catalog>,
     fences: Fences,
+    /// How many clients of other hosts this daemon has shut out.
+    fences_made: AtomicU64,
     cluster: Arc<dyn Cluster>,
     backend: Kinds,
     hooks: Arc<dyn System>,
@@ -217,6 +219,7 @@ impl Service {
             host,
             catalog,
             fences,
+            fences_made: AtomicU64::new(0),
             cluster,
             backend,
             hooks: system,

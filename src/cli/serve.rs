@@ -25,11 +25,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::outcome::{Exit, Failure, Outcome};
 use super::settings;
 use crate::ceph::{Cluster, RadosCluster};
-use crate::config::{Settings, peer_variables};
+use crate::config::{MetricsAddress, Settings, peer_variables};
 use crate::deadline::{Deadline, Stop};
 use crate::logging::{self, VERSION};
 use crate::protocol::socket::{DEFAULT_MODE, Listening, listen_on, passed_by_manager};
-use crate::protocol::{Limits, serve};
+use crate::protocol::{Limits, Listeners, MetricsListener, serve};
 use crate::service::{Service, ServiceSettings};
 use crate::system::{LinuxSettings, LinuxSystem, System};
 use crate::volume::Location;
@@ -92,8 +92,14 @@ fn warn_of_peers() {
     }
 }
 
+/// Where the daemon is spoken to.
+fn listeners(settings: &Settings) -> Result<Listeners, Failure> {
+    let verbs = verb_listeners(settings)?;
+    Ok(Listeners { verbs, metrics: settings.metrics.as_ref().and_then(metrics_listener) })
+}
+
 /// The sockets that systemd holds for us, or our own.
-fn listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
+fn verb_listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
     let passed = passed_by_manager().map_err(|error| failure("listen", &error))?;
     if !passed.is_empty() {
         tracing::info!(sockets = passed.len(), "listening on the service manager's sockets");
@@ -103,6 +109,18 @@ fn listeners(settings: &Settings) -> Result<Vec<Listening>, Failure> {
     let socket = socket.map_err(|error| failure("listen", &error))?;
     tracing::info!(socket = %settings.socket.display(), "listening");
     Ok(vec![socket])
+}
+
+/// Where metrics are asked for. Volumes are served without them where that cannot be.
+fn metrics_listener(address: &MetricsAddress) -> Option<MetricsListener> {
+    let listener = match address {
+        MetricsAddress::Tcp(port) => MetricsListener::tcp(*port).map_err(|error| error.to_string()),
+        MetricsAddress::Unix(path) => {
+            MetricsListener::unix(path).map_err(|error| error.to_string())
+        }
+    };
+    let told = listener.inspect(|_| tracing::info!(%address, "metrics can be asked for"));
+    told.inspect_err(|error| tracing::error!(%address, error, "no metrics can be asked for")).ok()
 }
 
 fn open(settings: &Settings) -> Result<Arc<Service>, Failure> {

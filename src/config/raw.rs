@@ -54,6 +54,11 @@ pub struct Raw {
     #[arg(skip)]
     pub socket: Option<String>,
 
+    /// Where Prometheus may ask for metrics: a port of the loopback such as 127.0.0.1:9284, or the
+    /// path of a Unix socket; else nowhere
+    #[arg(long, env = "DOCKER_CEPH_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
+
     /// What this boot knows: references, and what is attached
     #[arg(long, env = "DOCKER_CEPH_STATE_FOLDER", value_name = "FOLDER")]
     #[arg(default_value = "/run/docker-volume-ceph")]

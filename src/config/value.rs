@@ -1,5 +1,6 @@
 //! From the text of a setting to its value; every refusal says what is allowed.
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use jiff::SignedDuration;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    CephAccess, Compatibility, Folders, Home, Inputs, LogFormat, LogSettings, Origin, Problem, Raw,
-    SnapshotSettings, Times, VolumeDefaults,
+    CephAccess, Compatibility, Folders, Home, Inputs, LogFormat, LogSettings, MetricsAddress,
+    Origin, Problem, Raw, SnapshotSettings, Times, VolumeDefaults,
 };
 use crate::volume::{ByteSize, MapperKind, Options};
 
@@ -183,6 +184,24 @@ pub(super) fn socket(text: &str) -> Result<PathBuf, String> {
             "it has {length} bytes; the path of a Unix socket has at most {LONGEST_SOCKET}"
         )),
         _ => Ok(path),
+    }
+}
+
+/// A port of the loopback, or a socket.
+pub(super) fn metrics(text: &str) -> Result<Option<MetricsAddress>, String> {
+    if text.starts_with('/') {
+        return socket(text).map(MetricsAddress::Unix).map(Some);
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() && address.port() != 0 => {
+            Ok(Some(MetricsAddress::Tcp(address)))
+        }
+        Ok(_) => Err("it is a port of the loopback, such as 127.0.0.1:9284: metrics tell the \
+                      volumes' names, and are for what runs on this host"
+            .to_owned()),
+        Err(_) => Err("write an address such as 127.0.0.1:9284, or the absolute path of a Unix \
+                       socket"
+            .to_owned()),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::Span;
 
 use super::delivery::Turns;
+use super::metrics::Requests;
 use super::{Limits, Verbs};
 use crate::deadline::{Deadline, Stop};
 use crate::service::{ErrorKind, Result, VolumeError};
@@ -27,6 +28,7 @@ pub(super) struct Jobs {
     stop: Stop,
     slots: Arc<Semaphore>,
     alive: mpsc::Sender<Infallible>,
+    requests: Requests,
 }
 
 /// Resolves when the last job has ended.
@@ -45,10 +47,15 @@ pub(super) struct Call {
 
 impl Jobs {
     /// Jobs that call those verbs; the second value tells when none is left once the first is gone.
-    pub(super) fn new(verbs: Arc<dyn Verbs>, limits: Limits, stop: Stop) -> (Self, Drained) {
+    pub(super) fn new(
+        verbs: Arc<dyn Verbs>,
+        limits: Limits,
+        stop: Stop,
+        requests: Requests,
+    ) -> (Self, Drained) {
         let (alive, drained) = mpsc::channel(1);
         let slots = Arc::new(Semaphore::new(limits.verbs_at_once));
-        (Self { verbs, limits, turns: Turns::default(), stop, slots, alive }, drained)
+        (Self { verbs, limits, turns: Turns::default(), stop, slots, alive, requests }, drained)
     }
 
     /// The deadline of a call that starts now.
@@ -77,7 +84,13 @@ impl Jobs {
         T: Send + 'static,
         W: FnOnce(&dyn Verbs, &Deadline) -> Result<T> + Send + 'static,
     {
-        let slot = if call.quick { None } else { Some(self.slot(&call, &deadline).await?) };
+        let mut counted = self.requests.begin(call.op);
+        let slot = if call.quick { Ok(None) } else { self.slot(&call, &deadline).await.map(Some) };
+        let slot = match slot {
+            Ok(slot) => slot,
+            Err(error) => return counted.end(Err(error)),
+        };
+        counted.work();
         let held = (slot, self.keep_alive());
         let (answer, heard) = oneshot::channel();
         let (verbs, by, span) = (self.verbs.clone(), deadline.clone(), call.span.clone());
@@ -89,11 +102,11 @@ impl Jobs {
             drop(answer.send(result));
             drop(held);
         });
-        match tokio::time::timeout(deadline.left() + self.limits.grace, heard).await {
+        counted.end(match tokio::time::timeout(deadline.left() + self.limits.grace, heard).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(call.error(ErrorKind::Internal, "the daemon is ending")),
             Err(_) => Err(self.overrun(&call)),
-        }
+        })
     }
 
     async fn slot(&self, call: &Call, deadline: &Deadline) -> Result<OwnedSemaphorePermit> {

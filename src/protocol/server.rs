@@ -34,6 +34,7 @@ use tokio::time::Instant;
 
 use super::delivery::{Connection, Exchange};
 use super::jobs::{Drained, Jobs};
+use super::metrics::{MetricsListener, Requests, Source};
 use super::reply::Closed;
 use super::socket::Listening;
 use super::{Limits, Verbs, admin, handler};
@@ -46,22 +47,45 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// At a stop, how long the rest of a head that is half there may take.
 const HEAD_AT_STOP: Duration = Duration::from_millis(500);
 
-/// Serves both languages on all `listeners` until `shutdown`, and returns when the requests in
+/// Where the daemon is spoken to.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For both languages.
+    pub verbs: Vec<Listening>,
+    /// For metrics.
+    pub metrics: Option<MetricsListener>,
+}
+
+impl From<Vec<Listening>> for Listeners {
+    fn from(verbs: Vec<Listening>) -> Self {
+        Self { verbs, metrics: None }
+    }
+}
+
+/// Serves both languages, and metrics, on all `listeners` until `shutdown`, and returns when the requests in
 /// flight have ended, or `limits.drain` later. `stop` is called by then, if any was still at work.
 ///
 /// # Errors
 /// Where a listener cannot be used; nothing has been served then.
 pub async fn serve(
-    listeners: Vec<Listening>,
+    listeners: impl Into<Listeners>,
     verbs: Arc<dyn Verbs>,
     limits: Limits,
     stop: Stop,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let (sockets, files): (Vec<_>, Vec<_>) = listeners.into_iter().map(Listening::split).unzip();
+    let listeners = listeners.into();
+    let listening = listeners.verbs.into_iter().map(Listening::split);
+    let (sockets, files): (Vec<_>, Vec<_>) = listening.unzip();
     let sockets =
         sockets.into_iter().map(UnixListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    let (jobs, drained) = Jobs::new(verbs, limits.clone(), stop.clone());
+    let requests = Requests::default();
+    let source = Source::new(requests.clone(), Arc::clone(&verbs));
+    let mut scrapes = JoinSet::new();
+    if let Some(listener) = listeners.metrics {
+        scrapes.spawn(listener.serve(source));
+    }
+    let (jobs, drained) = Jobs::new(verbs, limits.clone(), stop.clone(), requests);
     let server = Server { jobs: Arc::new(jobs), daemon: Arc::new(this_daemon()) };
     let (ending, ended) = watch::channel(false);
     let mut connections = JoinSet::new();

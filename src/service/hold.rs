@@ -14,6 +14,7 @@
 //! volume was taken, in `fenced`. A daemon that is killed anywhere in between leaves a claim that
 //! is either without an address, and is waited out, or judged like that of any host that died.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -112,7 +113,9 @@ impl Service {
             tracing::warn!(volume = %verb.name, address, host = fence.host, "fencing the holder");
         }
         let fenced = self.backend.fence(&record.location, addresses);
-        fenced.map_err(|error| self.failed(verb, error))
+        fenced.map_err(|error| self.failed(verb, error))?;
+        self.fences_made.fetch_add(addresses.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Those that share a volume do not keep each other from it; the writer of an image does.

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 
 use super::provision::FOLDER;
 use super::references::{Phase, Reference};
 use super::{
-    Finding, HolderView, Inspection, Listed, Lookup, Observed, OriginView, Result, Service, Status,
-    Tie, Verb, Verdict, VolumeView, Who,
+    Figures, Finding, HolderView, Inspection, Listed, Lookup, Observed, OriginView, Result,
+    Service, Status, Tie, Verb, Verdict, VolumeView, Who,
 };
 use crate::backend::{Attached, Attaching, Attachment, Provisioning};
 use crate::catalog::Stored;
@@ -111,6 +112,14 @@ impl Service {
             self.view(name, &stored.entry().record, as_of)
         };
         records.iter().map(view).collect()
+    }
+
+    /// What is counted and known here besides the volumes.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            cluster_is_away: self.known.is_away(),
+            fences: self.fences_made.load(Ordering::Relaxed),
+        }
     }
 
     /// All that is known of one volume, from the image itself.

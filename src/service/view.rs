@@ -212,6 +212,15 @@ pub struct Drained {
     pub kept: Option<String>,
 }
 
+/// What is counted and known here besides the volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// The cluster does not answer, as far as is known.
+    pub cluster_is_away: bool,
+    /// Clients of other hosts that this daemon has shut out since its start.
+    pub fences: u64,
+}
+
 /// A removed volume that can still be brought back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

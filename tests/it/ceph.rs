@@ -9,6 +9,7 @@ mod lab;
 mod leases;
 mod liveness;
 mod messages;
+mod metrics;
 mod monitor;
 mod objects;
 mod outage;

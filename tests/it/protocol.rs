@@ -6,6 +6,7 @@ mod client;
 mod daemon;
 mod fake;
 mod golden;
+mod metrics;
 mod mounting;
 mod overload;
 mod socket;

@@ -1,7 +1,7 @@
 //! Snapshots of images and what is made of them, seen with the stock tool beside ours.
 
 mod many_schedules;
-mod schedules;
+pub(super) mod schedules;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docker_volume_ceph::deadline::Stop;
-use docker_volume_ceph::protocol::{Limits, serve, socket};
+use docker_volume_ceph::protocol::{Limits, Listeners, MetricsListener, serve, socket};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -23,7 +23,7 @@ pub struct Daemon {
     socket: PathBuf,
     shutdown: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<io::Result<()>>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// An answer, read to its end and not beyond.
@@ -63,11 +63,14 @@ impl Daemon {
         let listening = socket::listen_on(&socket, socket::DEFAULT_MODE).unwrap();
         let (fake, stop) = (Arc::new(Fake::default()), Stop::default());
         let (shutdown, asked) = oneshot::channel();
-        let serving = serve(vec![listening], fake.clone(), limits, stop.clone(), async {
+        let metrics = folder.path().join("metrics.sock");
+        let metrics = Some(MetricsListener::unix(&metrics).unwrap());
+        let listeners = Listeners { verbs: vec![listening], metrics };
+        let serving = serve(listeners, fake.clone(), limits, stop.clone(), async {
             let _ = asked.await;
         });
         let serving = Some(tokio::spawn(serving));
-        Self { fake, stop, socket, shutdown: Some(shutdown), serving, _folder: folder }
+        Self { fake, stop, socket, shutdown: Some(shutdown), serving, folder }
     }
 
     pub fn socket(&self) -> &Path {
@@ -87,6 +90,15 @@ impl Daemon {
     /// The answer to those bytes.
     pub async fn send(&self, request: &str) -> Answer {
         let mut peer = self.connect().await;
+        peer.send(request).await;
+        peer.answer().await
+    }
+
+    /// The answer to those bytes where metrics are asked for.
+    pub async fn scrape(&self, request: &str) -> Answer {
+        let socket = self.folder.path().join("metrics.sock");
+        let mut peer =
+            Peer { stream: UnixStream::connect(socket).await.unwrap(), read: Vec::new() };
         peer.send(request).await;
         peer.answer().await
     }

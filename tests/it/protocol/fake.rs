@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use docker_volume_ceph::deadline::Deadline;
 use docker_volume_ceph::protocol::Verbs;
 use docker_volume_ceph::service::{
-    Changed, Created, Drained, ErrorKind, Finding, Flattened, HolderView, Inspection, Listed,
-    LongOutcome, Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result, RollbackPlan,
-    RolledBack, ScheduleView, SnapshotOrder, SnapshotView, Status, TaskEnd, TaskFailure, TaskKind,
-    TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
+    Changed, Created, Drained, ErrorKind, Figures, Finding, Flattened, HolderView, Inspection,
+    Listed, LongOutcome, Lookup, Mounted, OldFilesView, Rebuilt, Released, Resized, Result,
+    RollbackPlan, RolledBack, ScheduleView, SnapshotOrder, SnapshotView, Status, TaskEnd,
+    TaskFailure, TaskKind, TaskView, Trashed, Verdict, VolumeError, VolumeView, Who,
 };
 use docker_volume_ceph::system::OldFiles;
 use docker_volume_ceph::volume::{
@@ -424,6 +424,10 @@ impl Verbs for Fake {
         };
         let done = self.act("old-files", name, &remove.to_string(), by);
         done.map(|()| OldFilesView { older_than: moment(), removed: remove, files })
+    }
+
+    fn figures(&self) -> Figures {
+        Figures { cluster_is_away: false, fences: 2 }
     }
 
     fn tasks(&self) -> Vec<TaskView> {

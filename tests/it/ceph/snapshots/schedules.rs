@@ -27,7 +27,7 @@ const LATE: Duration = Duration::from_secs(20);
 
 /// Daemons that are not started yet, with a home of their own: every daemon serves the schedules of
 /// all volumes of its home, those of other tests too.
-pub(super) fn idle_daemons(count: usize) -> Vec<Daemon> {
+pub(crate) fn idle_daemons(count: usize) -> Vec<Daemon> {
     let (lab, home) = (Lab::of_environment(), unique("home"));
     let made = timed(30, "rbd")
         .env("CEPH_CONF", lab.conf())
@@ -43,7 +43,7 @@ fn daemons(count: usize) -> Vec<Daemon> {
     daemons
 }
 
-pub(super) fn create(daemon: &Daemon, volume: &str, options: &Value) {
+pub(crate) fn create(daemon: &Daemon, volume: &str, options: &Value) {
     let reply = daemon.call("VolumeDriver.Create", &json!({"Name": volume, "Opts": options}));
     let reply = reply.expect("an answer");
     assert!(reply.is_ok(), "{reply:?}\n{}", daemon.log());
