@@ -17,10 +17,7 @@ use super::{RECORDER, assert_recorded, assert_recording, at_data, has_failed, re
 use crate::support::daemon::Lab;
 use crate::support::host::{EAGER, Host, NEWEST, for_each_kind, on_newest, on_two};
 
-for_each_kind!(
-    a_snapshot_is_taken_under_a_writer_and_looked_after,
-    a_snapshot_is_ordered_on_another_host_than_the_volumes,
-);
+for_each_kind!(a_snapshot_is_taken_under_a_writer_and_looked_after);
 
 fn listed(host: &Host, volume: &str) -> Vec<Value> {
     let text = host.tool(&["--json", "snapshot", "ls", volume]);
@@ -58,7 +55,7 @@ fn assert_whole(snapshot: &Value, name: &str, consistency: &str) {
 }
 
 fn a_snapshot_is_taken_under_a_writer_and_looked_after() {
-    on_newest(|host| {
+    on_two(|host, other| {
         let (volume, writer) = writing(host);
         let said = host.tool(&["snapshot", "create", &volume, "first", "--label", "why=test"]);
         assert_eq!(said, format!("{volume}@first\n"));
@@ -84,24 +81,14 @@ fn a_snapshot_is_taken_under_a_writer_and_looked_after() {
         refused(host, &["snapshot", "create", &volume, "scheduled-soon"], 2);
         refused(host, &["snapshot", "create", "nobody-has-this"], 3);
 
-        // A volume goes with its snapshots.
-        host.tool(&["snapshot", "create", &volume]);
+        // Ordered on another host than the volume's; at last it goes with its volume.
+        other.tool(&["snapshot", "create", &volume, "there", "--consistency", "filesystem"]);
+        assert_whole(&listed(host, &volume)[0], "there", "filesystem");
+        assert_recording(host.docker(), &writer);
         let acknowledged = recorded(host.docker(), &writer);
         host.docker().ok(&["rm", "--force", &writer]);
         assert_recorded(host.docker(), &volume, acknowledged);
         host.tool(&["rm", "--policy", "delete", &volume]);
-    });
-}
-
-fn a_snapshot_is_ordered_on_another_host_than_the_volumes() {
-    on_two(|one, other| {
-        let (volume, writer) = writing(one);
-        other.tool(&["snapshot", "create", &volume, "there", "--consistency", "filesystem"]);
-        let all = listed(one, &volume);
-        assert_whole(&all[0], "there", "filesystem");
-        assert_recording(one.docker(), &writer);
-        one.docker().ok(&["rm", "--force", &writer]);
-        one.tool(&["snapshot", "rm", &volume, "there"]);
     });
 }
 

@@ -53,7 +53,9 @@ fn a_snapshot_ordered_elsewhere_of_what_a_kernel_writes_is_consistent() {
             let said = other.tool(&["snapshot", "diff", &volume, "first"]);
             assert!(said.contains("MiB changed") && !said.contains(" 0 "), "{said}");
             other.tool(&["snapshot", "create", &volume, "second", "--consistency", "crash"]);
-            clones_are_mounted(one, other, &volume, acknowledged);
+            if fs_type == "xfs" {
+                clones_are_mounted(one, other, &volume, acknowledged);
+            }
             for name in ["first", "second"] {
                 other.tool(&["snapshot", "rm", &volume, name]);
             }

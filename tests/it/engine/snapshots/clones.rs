@@ -228,7 +228,7 @@ fn a_copy_that_takes_long_is_finished_by_the_next_daemon() {
     Kind::CephFs.test(|| {
         on_newest(|host| {
             let origin = host.volume(&[]);
-            let fill = "i=0; while [ $i -lt 400 ]; do echo $i > /data/$i; i=$((i + 1)); done; sync";
+            let fill = "i=0; while [ $i -lt 250 ]; do echo $i > /data/$i; i=$((i + 1)); done; sync";
             host.docker().script(at_data!(origin), fill);
             let clone = host.fresh("copy");
             let options = json!({ "from": &origin });
@@ -240,7 +240,7 @@ fn a_copy_that_takes_long_is_finished_by_the_next_daemon() {
             drop(call);
             host.start_daemon();
             let count = host.docker().script(at_data!(clone), "ls /data | wc -l");
-            assert_eq!(count, "400");
+            assert_eq!(count, "250");
             assert_eq!(tie(host, &clone)["tie"], "none");
             assert!(within(SOON, || listed(host, &origin).is_empty()));
         });

@@ -84,7 +84,7 @@ const REDIS: Database = Database {
 
 /// How many snapshots of each are made.
 fn count() -> usize {
-    if repeats() == 1 { 3 } else { 50 }
+    if repeats() == 1 { 2 } else { 50 }
 }
 
 impl Database {

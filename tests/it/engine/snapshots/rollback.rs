@@ -241,12 +241,9 @@ fn what_a_dead_daemon_began_another_one_finishes() {
         });
         assert_eq!(other.docker().script(at_data!(volume), "cat /data/file"), "before");
         other.assert_released();
-        let safety = names(other, &volume)[1].clone();
+        assert_eq!(names(other, &volume).len(), 2, "what was there before is kept");
         one.set_env(&[]);
         one.start_daemon();
-        one.assert_released();
-        roll_back(other, &volume, &safety);
-        assert_eq!(one.docker().script(at_data!(volume), "cat /data/file"), "after");
         one.assert_released();
         clear(other, &volume);
     });
