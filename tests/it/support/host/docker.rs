@@ -55,7 +55,8 @@ impl Docker {
     #[track_caller]
     pub(crate) fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
-        assert!(output.status.success(), "docker {words:?}: {}", text(&output));
+        let (status, said) = (output.status, text(&output));
+        assert!(status.success(), "docker {words:?} (124: it did not end): {status}: {said}");
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
