@@ -26,7 +26,7 @@ const FEW: usize = 3;
 const MADE_GOOD: Duration = Duration::from_secs(90);
 
 /// How long it may take until nothing is left: the references' grace, and a round of looking.
-const CLEARED: Duration = Duration::from_secs(30);
+const CLEARED: Duration = Duration::from_secs(60);
 
 const DATA: &str = "written before the crash";
 

@@ -30,7 +30,7 @@ use crate::support::daemon::within;
 use crate::support::host::Docker;
 
 /// For what happens within a moment on a machine with nothing else to do.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// `-v VOLUME:/data`, as two words.
 macro_rules! at_data {

@@ -15,7 +15,7 @@ use super::snapshots::schedules::{create, idle_daemons};
 use crate::support::daemon::{Daemon, Lab, run, timed, within};
 
 /// For a scrape, and the start of Prometheus.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn program(name: &str) -> String {
     let path = Lab::of_environment().folder().join("prometheus").join(name);

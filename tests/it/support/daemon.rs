@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How long a daemon may take to answer its first call: an old watch or a slow machine included.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(60);
 
 /// How long a daemon may take to end when it is asked to.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(60);
 
 /// As long as the engine waits for a mount.
 const ANSWER: Duration = Duration::from_secs(120);

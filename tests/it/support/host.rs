@@ -46,7 +46,7 @@ const PATIENT: [&str; 4] = ["--reconcile-interval", "1s", "--reference-grace", "
 pub(crate) const EAGER: [&str; 4] = ["--reconcile-interval", "1s", "--reference-grace", "3s"];
 
 /// How long the daemon may take to answer its first call, or to end.
-const DAEMON: Duration = Duration::from_secs(30);
+const DAEMON: Duration = Duration::from_secs(60);
 
 static HOSTS: Mutex<BTreeMap<String, Host>> = Mutex::new(BTreeMap::new());
 static NAMES: AtomicU32 = AtomicU32::new(0);

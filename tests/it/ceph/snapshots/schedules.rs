@@ -23,7 +23,7 @@ const EVERY: u32 = 4;
 
 /// How long a snapshot may be late: a daemon that is killed while it makes one is started again, and
 /// another one waits for its turn.
-const LATE: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(40);
 
 /// Daemons that are not started yet, with a home of their own: every daemon serves the schedules of
 /// all volumes of its home, those of other tests too.

@@ -8,7 +8,7 @@ use super::{EAGER, Host};
 use crate::support::daemon::{loops_below, mounts_of, processes_naming, within};
 
 /// How long it may take until nothing is left: the references' grace, and a look around.
-pub(crate) const CLEARED: Duration = Duration::from_secs(30);
+pub(crate) const CLEARED: Duration = Duration::from_secs(60);
 
 /// How much of a log is printed.
 const TAIL: usize = 20_000;
