@@ -40,6 +40,7 @@ use tokio::sync::Mutex;
 pub(super) use requests::Requests;
 
 use super::Verbs;
+use super::server::ACCEPT_PAUSE;
 use super::socket::{DEFAULT_MODE, Listening, SocketError, SocketFile, listen_on};
 
 /// What all names begin with.
@@ -47,9 +48,6 @@ const PREFIX: &str = "docker_volume_ceph";
 
 /// How long the head of a request may take, and a connection be idle.
 const HEAD: Duration = Duration::from_secs(60);
-
-/// How long no connection is accepted after one could not be.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where metrics are asked for.
 #[derive(Debug)]

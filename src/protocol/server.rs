@@ -42,7 +42,7 @@ use crate::deadline::Stop;
 
 /// How long no connection is accepted after one could not be: the host is short of descriptors or
 /// memory, and asking again at once would only burn a processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// At a stop, how long the rest of a head that is half there may take.
 const HEAD_AT_STOP: Duration = Duration::from_millis(500);
@@ -80,10 +80,9 @@ pub async fn serve(
     let sockets =
         sockets.into_iter().map(UnixListener::from_std).collect::<io::Result<Vec<_>>>()?;
     let requests = Requests::default();
-    let source = Source::new(requests.clone(), Arc::clone(&verbs));
     let mut scrapes = JoinSet::new();
     if let Some(listener) = listeners.metrics {
-        scrapes.spawn(listener.serve(source));
+        scrapes.spawn(listener.serve(Source::new(requests.clone(), Arc::clone(&verbs))));
     }
     let (jobs, drained) = Jobs::new(verbs, limits.clone(), stop.clone(), requests);
     let server = Server { jobs: Arc::new(jobs), daemon: Arc::new(this_daemon()) };

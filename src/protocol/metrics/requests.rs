@@ -65,13 +65,11 @@ pub(in crate::protocol) struct Request {
 }
 
 impl Request {
-    /// It waits no more.
+    /// It waits no more; said once.
     pub(in crate::protocol) fn work(&mut self) {
-        if !self.works {
-            self.works = true;
-            self.all.waiting.dec();
-            self.all.running.inc();
-        }
+        self.works = true;
+        self.all.waiting.dec();
+        self.all.running.inc();
     }
 
     /// It is answered with that.

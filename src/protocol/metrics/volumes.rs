@@ -45,12 +45,13 @@ fn mounted<'a>(
     registry: &Registry,
     volumes: impl Iterator<Item = &'a VolumeView>,
 ) -> prometheus::Result<()> {
-    let of = |name, help| gauges(registry, name, help, &["volume"]);
-    let mounts = of("volume_mounts", "Mount IDs of a volume on this host.")?;
-    let size = of("volume_size_bytes", "The size of a volume that is attached here.")?;
-    let used = of("volume_used_bytes", "Bytes used in a volume that is attached here.")?;
+    let mounts = by_volume(registry, "volume_mounts", "Mount IDs of a volume on this host.")?;
+    let size =
+        by_volume(registry, "volume_size_bytes", "The size of a volume that is attached here.")?;
+    let used =
+        by_volume(registry, "volume_used_bytes", "Bytes used in a volume that is attached here.")?;
     let help = "1: the last work on a volume that is attached here failed.";
-    let failing = of("volume_failing", help)?;
+    let failing = by_volume(registry, "volume_failing", help)?;
     for volume in volumes {
         let (name, status) = ([volume.name.as_str()], &volume.status);
         mounts.with_label_values(&name).set(float(status.mounts.len() as u64));
@@ -67,13 +68,12 @@ fn scheduled<'a>(
     registry: &Registry,
     volumes: impl Iterator<Item = &'a VolumeView>,
 ) -> prometheus::Result<()> {
-    let of = |name, help| gauges(registry, name, help, &["volume"]);
-    let count = of("snapshots", "Snapshots of a volume that has a schedule.")?;
+    let count = by_volume(registry, "snapshots", "Snapshots of a volume that has a schedule.")?;
     let help = "When the newest snapshot of a volume that has a schedule was made.";
-    let newest = of("snapshot_newest_timestamp_seconds", help)?;
+    let newest = by_volume(registry, "snapshot_newest_timestamp_seconds", help)?;
     let help = "1: the last attempt at a snapshot by the volume's schedule failed.";
-    let failing = of("schedule_failing", help)?;
-    let paused = of("schedule_paused", "1: the volume's schedule rests.")?;
+    let failing = by_volume(registry, "schedule_failing", help)?;
+    let paused = by_volume(registry, "schedule_paused", "1: the volume's schedule rests.")?;
     for volume in volumes {
         let (name, state) = ([volume.name.as_str()], &volume.status.snapshots);
         count.with_label_values(&name).set(float(state.count as u64));
@@ -94,6 +94,10 @@ fn tasks(registry: &Registry, all: &[TaskView]) -> prometheus::Result<()> {
         running.with_label_values(&[task.what.as_str()]).inc();
     }
     Ok(())
+}
+
+fn by_volume(registry: &Registry, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+    gauges(registry, name, help, &["volume"])
 }
 
 fn gauges(
