@@ -24,9 +24,10 @@ pub(crate) mod swarm;
 mod takeover;
 mod two_engines;
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::support::daemon::within;
+use crate::support::daemon::{run, timed, within};
 use crate::support::host::Docker;
 
 /// For what happens within a moment on a machine with nothing else to do.
@@ -77,6 +78,14 @@ pub(crate) const VERIFIER: &str = "\
       [ \"$i\" = $n ] || { echo \"record $n is $i\"; exit 1; }; \
       [ \"$sum  $input\" = \"$(echo record $i | sha256sum)\" ] || { echo \"record $i is damaged\"; exit 1; }; \
     done < /data/log; echo $n";
+
+/// What the verifier says of the file `log` in a folder of this machine: the number of records, or what
+/// is wrong.
+pub(crate) fn verified(folder: &Path) -> String {
+    let script = VERIFIER.replace("/data", folder.to_str().expect("the path is text"));
+    let output = run(timed(30, "sh").args(["-c", &script]));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
 
 /// The last record that a recorder has acknowledged.
 pub(crate) fn recorded(docker: &Docker, container: &str) -> u64 {

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::engine::{VERIFIER, assert_recording, at_data, recorder};
-use crate::support::daemon::{Reply, run, timed, within};
+use crate::engine::{self, assert_recording, at_data, recorder};
+use crate::support::daemon::{Reply, within};
 use crate::support::machine::{Machine, SOON};
 
 /// What the fenced host's daemon says of it.
@@ -71,9 +71,7 @@ fn verified(host: &Machine, mountpoint: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let log = host.run(&format!("cat {mountpoint}/log")) + "\n";
     std::fs::write(folder.path().join("log"), log).expect("the log is written");
-    let script = VERIFIER.replace("/data", folder.path().to_str().expect("the path is text"));
-    let output = run(timed(60, "sh").args(["-c", &script]));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    engine::verified(folder.path())
 }
 
 #[track_caller]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::lab::{Running, unique};
 use super::snapshots::schedules::{create, idle_daemons};
-use crate::support::daemon::{Daemon, Lab, run, timed, within};
+use crate::support::daemon::{Daemon, Lab, timed, within};
 
 /// For a scrape, and the start of Prometheus.
 const SOON: Duration = Duration::from_secs(60);
@@ -138,7 +138,7 @@ fn the_shipped_alert_rules_go_off_when_they_should() {
     for words in
         [["check", "rules", &path("alerts.yml")], ["test", "rules", &path("alerts_test.yml")]]
     {
-        let output = run(timed(30, &program("promtool")).args(words));
+        let output = promtool(&words, "");
         assert!(output.status.success(), "{words:?}: {output:?}");
     }
 }

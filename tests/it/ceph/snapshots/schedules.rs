@@ -65,14 +65,16 @@ fn made(daemon: &Daemon, volume: &str) -> Vec<Timestamp> {
     names.filter_map(|name| name.expect("a name").due()).collect()
 }
 
+/// Is a snapshot of it being made, by whichever daemon?
+fn is_taking(daemon: &Daemon, volume: &str) -> bool {
+    let got = daemon.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
+    !got.json["Volume"]["Status"]["snapshots"]["taking"].is_null()
+}
+
 /// The schedule rests, and what it was making is made. One may begin at this very moment.
 fn pause(daemon: &Daemon, volume: &str) {
     daemon.tool(&["schedule", "pause", volume]).expect("it rests");
-    let rests = within(LATE, || {
-        let got = daemon.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
-        got.json["Volume"]["Status"]["snapshots"]["taking"].is_null()
-    });
-    assert!(rests, "{}", daemon.log());
+    assert!(within(LATE, || !is_taking(daemon, volume)), "{}", daemon.log());
 }
 
 /// How often all daemons together have said that they made one.
@@ -90,9 +92,7 @@ fn said(daemons: &[Daemon], volume: &str) -> usize {
 fn until_between_two(daemon: &Daemon, volume: &str) {
     let between = within(LATE, || {
         let second = Timestamp::now().as_millisecond().rem_euclid(1000 * i64::from(EVERY));
-        let got = daemon.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
-        let taking = &got.json["Volume"]["Status"]["snapshots"]["taking"];
-        taking.is_null() && (1500..3000).contains(&second)
+        !is_taking(daemon, volume) && (1500..3000).contains(&second)
     });
     assert!(between, "snapshots take longer than the time between them\n{}", daemon.log());
 }
@@ -226,11 +226,7 @@ fn a_daemon_that_has_just_come_is_not_taken_for_gone() {
     fs::write(&rules, "halt-before:cluster.snapshot_create:1").expect("rules");
     thread::scope(|scope| {
         let made = scope.spawn(|| maker.tool(&["snapshot", "create", &volume, "late"]));
-        let is_begun = || {
-            let got = other.call("VolumeDriver.Get", &json!({"Name": volume})).expect("an answer");
-            !got.json["Volume"]["Status"]["snapshots"]["taking"].is_null()
-        };
-        let begun = within(LATE, is_begun);
+        let begun = within(LATE, || is_taking(&other, &volume));
         let refused = other.tool(&["snapshot", "create", &volume, "second"]);
         let pid = Pid::from_raw(i32::try_from(maker.pid()).expect("a process number"));
         kill(pid, Signal::SIGCONT).expect("a child of ours");

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::engine::VERIFIER;
+use crate::engine::verified;
 use crate::support::daemon::{run, timed};
 use crate::support::host::text;
 
@@ -61,8 +61,7 @@ impl Exported {
 
     #[track_caller]
     fn records(&self) -> u64 {
-        let verify = VERIFIER.replace("/data", self.folder.path().to_str().expect("text"));
-        let said = text(&run(timed(30, "sh").args(["-c", &verify])));
-        said.trim().parse().unwrap_or_else(|_| panic!("not all records are whole: {said}"))
+        let said = verified(self.folder.path());
+        said.parse().unwrap_or_else(|_| panic!("not all records are whole: {said}"))
     }
 }
