@@ -37,8 +37,8 @@ check: ## formatting, clippy, documentation, shell scripts, licences
 test: ## every test with few repeats; T=ceph runs one tier, T=name the tests with that in their name
 	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-few} tests/run $(T)
 
-soak: ## every test with its full number of repeats (hours)
-	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-full} tests/run $(T)
+soak: ## every test with its full number of repeats, virtual hosts with Debian's own kernel (hours)
+	@DOCKER_CEPH_REPEATS=$${DOCKER_CEPH_REPEATS:-full} DOCKER_CEPH_KERNEL=$${DOCKER_CEPH_KERNEL:-qemu} tests/run $(T)
 
 bench: ## control calls and I/O beside the same work by hand, a large catalog, moves between hosts; B=catalog: only that part
 	@tests/lab/packages build cluster engine bench

@@ -1,8 +1,8 @@
 //! What krbd costs on a virtual host, beside the same by hand there; and how long a volume's way to
 //! another host takes.
 //!
-//! The processors are emulated: the figures are for comparison with each other. By hand is measured
-//! inside the host, the driver from outside, which costs it some milliseconds.
+//! The hosts are virtual: the figures are for comparison with each other. By hand is measured inside
+//! the host, the driver from outside, which costs it some milliseconds.
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 //! What only a kernel with rbd and nbd can show, and two of them. Slow by nature: each test makes
 //! as much as it can of one volume and one container.
 
+mod blocklist;
 mod cephfs;
 mod choice;
 mod failover;

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{RECORDER, address_in_sharers, records, state, try_mount, unmount, verified};
 use crate::engine::{assert_recording, at_data, has_failed, recorded};
 use crate::support::daemon::within;
-use crate::support::machine::{Machine, Network, SOON, on_one, on_two};
+use crate::support::machine::{Machine, Network, SOON, on_two_that_show_clients};
 use crate::support::repeats;
 
 /// How long a host is cut off from the cluster: a minute, where tests repeat in full.
@@ -47,7 +47,7 @@ fn assert_fails(host: &Machine, script: &str, said: &str) {
 
 #[test]
 fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
-    on_two(|one, other| {
+    on_two_that_show_clients(|one, other| {
         let volume = one.volume(&["type=cephfs", "size=64M"]);
         let writer = one.fresh("writer");
         one.docker().start(&writer, at_data!(volume), RECORDER);
@@ -94,7 +94,7 @@ fn two_kernels_share_a_volume_with_its_quota_and_its_locks() {
 
 #[test]
 fn a_kernel_that_is_cut_off_goes_on_and_one_that_is_fenced_starts_anew() {
-    on_two(|one, other| {
+    on_two_that_show_clients(|one, other| {
         one.announce("the cluster did not answer in time");
         one.announce("volume is broken");
         let volume = one.volume(&["type=cephfs"]);
@@ -141,7 +141,7 @@ fn a_kernel_that_is_cut_off_goes_on_and_one_that_is_fenced_starts_anew() {
 
 #[test]
 fn the_kernels_client_does_what_ceph_fuse_does() {
-    on_one(|host| {
+    on_two_that_show_clients(|host, _| {
         let network = host.network();
         let folders: Vec<String> = thread::scope(|scope| {
             let making: Vec<_> =

@@ -1,6 +1,7 @@
 //! The fence: what it is good for, when it cannot be placed, and what comes of removing it.
 
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -72,6 +73,8 @@ fn what_was_in_flight_when_its_host_was_fenced_lands_before_the_first_read_or_ne
             one.run(&late_write(&file));
             let in_flight = || one.try_run(30, IS_IN_FLIGHT).is_ok_and(|done| done.status == 0);
             assert!(within(SOON, in_flight), "nothing is in flight");
+            // From the device's queue to the OSD's socket.
+            thread::sleep(Duration::from_secs(1));
             one.freeze();
             other.go_on();
             assert!(within(SOON, || is_fenced(other, &fenced)), "the monitor takes the entry");
@@ -100,8 +103,7 @@ fn late_write(file: &str) -> String {
 }
 
 /// Does that write wait for an answer of the OSD?
-const IS_IN_FLIGHT: &str =
-    "grep -q write /sys/kernel/debug/ceph/*/osdc && [ \"$(ps -C dd -o state=)\" = D ]";
+const IS_IN_FLIGHT: &str = "awk '$2 == 0 {exit 1}' /sys/block/rbd0/inflight && grep -q 'State:.*D' /proc/$(pidof dd)/status";
 
 /// Why no entry is ever removed, nor made to end, while anything of its client may be left.
 #[test]

@@ -24,7 +24,7 @@ fn a_volume_is_written_by_nbd_outlives_the_daemon_and_is_read_by_krbd() {
         assert!(said.contains("64 MiB to 96 MiB"), "{said}");
         one.docker().ok(&["rm", "--force", &container]);
         one.assert_released();
-        assert_eq!(one.run("ps -C rbd-nbd -o pid= || true"), "");
+        assert_eq!(one.run("pidof rbd-nbd || true"), "");
         assert_eq!(other.docker().script(at_data!(volume), "cat /data/file"), "by nbd");
     });
 }

@@ -4,10 +4,11 @@
 //! The hosts are booted once, before the tests. [`on_two`] gives them to one test after another,
 //! each of which finds them with power, on the network, with a running engine, a running daemon and
 //! no container, and leaves nothing of the daemon's making; whatever a test did to them is undone.
-//! A test that fails costs both hosts their power, and the next one boots them anew.
+//! A test that fails costs both hosts their power, and the next one boots them anew; so does one that
+//! wants another kernel ([`Kernel`]).
 //!
-//! The hosts are emulated and slow: a command takes a second, a container ten. Docker's command
-//! line runs on this machine and talks to the host's engine, which is several times quicker.
+//! Programs are slow on the hosts, by a factor of three with the one kernel and of twenty with the
+//! other. Docker's command line runs on this machine and talks to the host's engine.
 
 mod agent;
 mod network;
@@ -51,9 +52,38 @@ const TAIL: usize = 15_000;
 static MACHINES: Mutex<Option<[Machine; 2]>> = Mutex::new(None);
 static NAMES: AtomicU32 = AtomicU32::new(0);
 
+/// What a host boots (`tests/lab/kernel`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// User-mode Linux, which is quick.
+    Uml,
+    /// Debian's own, on an emulated processor, which shows its clients of Ceph in debugfs.
+    Qemu,
+}
+
+impl Kernel {
+    /// What `DOCKER_CEPH_KERNEL` names, for tests that take either.
+    fn of_environment() -> Self {
+        match std::env::var("DOCKER_CEPH_KERNEL").as_deref() {
+            Ok("qemu") => Self::Qemu,
+            Ok("uml") | Err(_) => Self::Uml,
+            Ok(other) => panic!("DOCKER_CEPH_KERNEL: no kernel {other}: uml or qemu"),
+        }
+    }
+
+    /// What `tests/lab/hosts` calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Uml => "uml",
+            Self::Qemu => "qemu",
+        }
+    }
+}
+
 /// A virtual host.
 #[derive(Debug)]
 pub(crate) struct Machine {
+    kernel: Kernel,
     network: Network,
     agent: Agent,
     docker: Docker,
@@ -68,11 +98,21 @@ pub(crate) struct Machine {
 /// Runs a test on two virtual hosts. The word of the test is final only after they have been found
 /// clean.
 pub(crate) fn on_two(test: impl FnOnce(&mut Machine, &mut Machine)) {
+    on_two_with(Kernel::of_environment(), test);
+}
+
+/// The same with a kernel that shows its clients of Ceph, which a daemon has to see that one of
+/// them is gone, or what it is.
+pub(crate) fn on_two_that_show_clients(test: impl FnOnce(&mut Machine, &mut Machine)) {
+    on_two_with(Kernel::Qemu, test);
+}
+
+fn on_two_with(kernel: Kernel, test: impl FnOnce(&mut Machine, &mut Machine)) {
     let mut machines = MACHINES.lock().unwrap_or_else(PoisonError::into_inner);
     let network = Network::of_environment();
     let mut pair = machines.take().unwrap_or_else(|| [1, 2].map(|n| Machine::new(&network, n)));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        at_once(&mut pair, Machine::prepare);
+        at_once(&mut pair, |host| host.prepare(kernel));
         let [one, other] = &mut pair;
         test(one, other);
         at_once(&mut pair, Machine::clear);
@@ -88,7 +128,8 @@ pub(crate) fn on_two(test: impl FnOnce(&mut Machine, &mut Machine)) {
 }
 
 /// Does the same to both hosts; each has a processor of its own.
-fn at_once(pair: &mut [Machine; 2], work: fn(&mut Machine)) {
+fn at_once(pair: &mut [Machine; 2], work: impl Fn(&mut Machine) + Sync) {
+    let work = &work;
     thread::scope(|scope| pair.iter_mut().for_each(|host| drop(scope.spawn(|| work(host)))));
 }
 
@@ -111,6 +152,7 @@ impl Machine {
             has_power: agent.run(30, "true").is_ok(),
             agent,
             network: network.clone(),
+            kernel: Kernel::of_environment(),
             flags: Vec::new(),
             runs_daemon: false,
             volumes: Vec::new(),
@@ -124,9 +166,13 @@ impl Machine {
     }
 
     /// As every test finds it.
-    fn prepare(&mut self) {
+    fn prepare(&mut self, kernel: Kernel) {
         self.docker.forget();
         self.announced.clear();
+        if self.has_power && self.kernel != kernel {
+            self.power_off();
+        }
+        self.kernel = kernel;
         if self.has_power {
             self.mend();
         } else {
@@ -386,7 +432,9 @@ impl Machine {
 
     fn boot_with(&mut self, variables: &[(&str, &str)]) {
         assert!(!self.has_power, "{} is running", self.name());
-        self.network.script_with(variables, &["boot", &self.number()]);
+        let kernel = ("DOCKER_CEPH_KERNEL", self.kernel.name());
+        let variables = [variables, &[kernel]].concat();
+        self.network.script_with(&variables, &["boot", &self.number()]);
         self.has_power = true;
     }
 
@@ -456,9 +504,21 @@ impl Machine {
         self.assert_released();
         let ours = std::mem::take(&mut self.volumes);
         if !ours.is_empty() && self.runs_daemon {
-            let words = ["volume", "rm", "--force"].into_iter();
-            self.docker.ok(&words.chain(ours.iter().map(String::as_str)).collect::<Vec<_>>());
+            self.remove(&ours);
         }
+    }
+
+    /// The cluster may keep the client of a host without power for half a minute, and a mount whose
+    /// caller has given up may still be on its way: such a volume is asked for again.
+    fn remove(&self, volumes: &[String]) {
+        let words = ["volume", "rm", "--force"].into_iter();
+        let words: Vec<&str> = words.chain(volumes.iter().map(String::as_str)).collect();
+        let mut output = None;
+        within_by(SOON, Duration::from_secs(1), || {
+            let output = output.insert(self.docker.run(&words));
+            !String::from_utf8_lossy(&output.stderr).contains("its image is open on client")
+        });
+        assert!(output.is_some_and(|of| of.status.success()), "docker {words:?}, see its commands");
     }
 
     fn check(&mut self) {
