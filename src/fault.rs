@@ -1,8 +1,8 @@
 //! Faults on purpose: a cluster and a host that fail, or take the daemon down, at a chosen call.
 //!
-//! [`FaultPlan`] counts the calls that pass through [`FaultyCluster`] and [`FaultySystem`], by
-//! name (`cluster.image_create`, `system.mount`) and overall, and says at which one something goes
-//! wrong. It exists to prove the order of writes: whatever a verb had done when it was stopped,
+//! [`FaultPlan`] stands around every call to the cluster and to the host ([`crate::around`]), counts
+//! them by name (`cluster.image_create`, `system.mount`) and overall, and says at which one something
+//! goes wrong. It exists to prove the order of writes: whatever a verb had done when it was stopped,
 //! the next call, or the next daemon, finishes or undoes it. Only in builds with the feature
 //! `failpoints`; no release has it.
 //!
@@ -19,10 +19,6 @@
 //! * `DOCKER_CEPH_CLOCK=FILE` puts the cluster's clock forward by as many seconds as stand in `FILE`,
 //!   or back; the file may change at any time, and may be missing.
 
-mod decorator;
-
-pub use decorator::{FaultyCluster, FaultySystem};
-
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -32,8 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ceph::{Cluster, ClusterError, ClusterErrorKind};
-use crate::system::{System, SystemError, SystemErrorKind};
+use crate::around::{Around, behind};
+use crate::ceph::{self, Cluster, ClusterError, ClusterErrorKind};
+use crate::system::{self, System, SystemError, SystemErrorKind};
 
 /// What goes wrong at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +179,7 @@ impl FaultPlan {
     }
 
     /// Makes a call that can fail, with whatever the plan has for it.
-    pub(crate) fn around<T, E: Injected>(
+    fn around<T, E: Injected>(
         &self,
         call: &'static str,
         run: impl FnOnce() -> Result<T, E>,
@@ -205,31 +202,6 @@ impl FaultPlan {
                 run()
             }
         }
-    }
-
-    /// Makes a call that cannot fail; failures planned for it pass it by.
-    pub(crate) fn around_infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
-        let fault = self.next(call);
-        match fault {
-            Some(Fault::AbortBefore) => self.abort(call),
-            Some(Fault::HaltBefore) => halt(call),
-            _ => {}
-        }
-        let answer = run();
-        if fault == Some(Fault::AbortAfter) {
-            self.abort(call);
-        }
-        answer
-    }
-
-    /// The time that the cluster's clock would show if it were put forward or back as planned.
-    ///
-    /// # Panics
-    /// Where that cannot be read: a test whose clock does not jump must not pass.
-    pub(crate) fn shifted(&self, time: Timestamp) -> Timestamp {
-        let text = self.clock.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        let seconds = text.map_or(0, |text| text.trim().parse().expect("a number of seconds"));
-        time.checked_add(SignedDuration::from_secs(seconds)).expect("a time in the calendar")
     }
 
     /// Counts the call and says what is to become of it.
@@ -288,6 +260,49 @@ impl FaultPlan {
     }
 }
 
+impl Around for FaultPlan {
+    fn cluster<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce() -> ceph::Result<T>,
+    ) -> ceph::Result<T> {
+        self.around(call, run)
+    }
+
+    fn system<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce() -> system::Result<T>,
+    ) -> system::Result<T> {
+        self.around(call, run)
+    }
+
+    /// Failures planned for it pass it by.
+    fn infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
+        let fault = self.next(call);
+        match fault {
+            Some(Fault::AbortBefore) => self.abort(call),
+            Some(Fault::HaltBefore) => halt(call),
+            _ => {}
+        }
+        let answer = run();
+        if fault == Some(Fault::AbortAfter) {
+            self.abort(call);
+        }
+        answer
+    }
+
+    /// The time that the cluster's clock would show if it were put forward or back as planned.
+    ///
+    /// # Panics
+    /// Where that cannot be read: a test whose clock does not jump must not pass.
+    fn time(&self, time: Timestamp) -> Timestamp {
+        let text = self.clock.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        let seconds = text.map_or(0, |text| text.trim().parse().expect("a number of seconds"));
+        time.checked_add(SignedDuration::from_secs(seconds)).expect("a time in the calendar")
+    }
+}
+
 /// Stops all of this process. It is the tracer's way: whoever has armed the plan sees the state of
 /// the process (`T`), and lets it go on.
 fn halt(call: &'static str) {
@@ -323,13 +338,11 @@ pub fn wrap_with(
     cluster: Arc<dyn Cluster>,
     system: Arc<dyn System>,
 ) -> (Arc<dyn Cluster>, Arc<dyn System>) {
-    let cluster = FaultyCluster { inner: cluster, plan: Arc::clone(plan) };
-    let system = FaultySystem { inner: system, plan: Arc::clone(plan) };
-    (Arc::new(cluster), Arc::new(system))
+    behind(plan, cluster, system)
 }
 
 /// An error that a plan can make up.
-pub(crate) trait Injected {
+trait Injected {
     /// The error of `call`.
     fn injected(call: &'static str, flavour: Flavour) -> Self;
 }

@@ -11,6 +11,7 @@
 //! [`protocol`], so that the engine hanging up can never cut a map or a mount in half; nothing
 //! below knows of async. `docs/architecture.md` follows one mount through all of it.
 
+mod around;
 pub mod backend;
 pub mod catalog;
 pub mod ceph;
@@ -25,5 +26,6 @@ pub mod logging;
 pub mod progress;
 pub mod protocol;
 pub mod service;
+mod steps;
 pub mod system;
 pub mod volume;

@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::outcome::{Exit, Failure, Outcome};
 use super::settings;
+use crate::around::behind;
 use crate::ceph::{Cluster, RadosCluster};
 use crate::config::{MetricsAddress, Settings, peer_variables};
 use crate::deadline::{Deadline, Stop};
@@ -31,6 +32,7 @@ use crate::logging::{self, VERSION};
 use crate::protocol::socket::{DEFAULT_MODE, Listening, listen_on, passed_by_manager};
 use crate::protocol::{Limits, Listeners, MetricsListener, serve};
 use crate::service::{Service, ServiceSettings};
+use crate::steps::Stopwatch;
 use crate::system::{LinuxSettings, LinuxSystem, System};
 use crate::volume::Location;
 
@@ -129,6 +131,7 @@ fn open(settings: &Settings) -> Result<Arc<Service>, Failure> {
     let system: Arc<dyn System> = Arc::new(host(settings)?);
     #[cfg(feature = "failpoints")]
     let (cluster, system) = crate::fault::wrap(cluster, system);
+    let (cluster, system) = behind(&Arc::new(Stopwatch), cluster, system);
     Service::open(service_settings(settings), cluster, system)
         .map_err(|error| failure("open the folders", &error))
 }

@@ -1,5 +1,6 @@
-//! The cluster and the host with a plan in front of them: every call is named, counted, and
-//! handed on, unless the plan has something else for it.
+//! The cluster and the host with something around every call: it is named, and whoever stands in
+//! between ([`Around`]) makes it, and sees what becomes of it. The daemon measures how long each takes
+//! ([`crate::steps`]); tests let some of them fail (`fault`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::FaultPlan;
 use crate::ceph::{
     self, BlocklistEntry, CloneState, Cluster, ClusterStatus, FileSystem, Going, Hear, ImageInfo,
     ImageLayout, ImageSnapshot, Images, Interval, Lease, Leases, Liveness, LockOwner, Manager,
@@ -28,51 +28,76 @@ use crate::volume::{
     SubvolumeSpec,
 };
 
-/// A cluster whose calls fail where the plan says so.
-pub struct FaultyCluster {
-    pub(super) inner: Arc<dyn Cluster>,
-    pub(super) plan: Arc<FaultPlan>,
+/// Who stands between the daemon and its outside worlds. Calls are named `cluster.image_create`,
+/// `system.mount`.
+pub(crate) trait Around: std::fmt::Debug + Send + Sync + 'static {
+    /// Makes a call to the cluster.
+    fn cluster<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce() -> ceph::Result<T>,
+    ) -> ceph::Result<T>;
+
+    /// Makes a call to the host.
+    fn system<T>(
+        &self,
+        call: &'static str,
+        run: impl FnOnce() -> system::Result<T>,
+    ) -> system::Result<T>;
+
+    /// Makes a call that cannot fail.
+    fn infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T;
+
+    /// What is told in place of the cluster's time.
+    fn time(&self, time: Timestamp) -> Timestamp {
+        time
+    }
 }
 
-/// A host whose calls fail where the plan says so.
-pub struct FaultySystem {
-    pub(super) inner: Arc<dyn System>,
-    pub(super) plan: Arc<FaultPlan>,
+/// A cluster with something around its calls.
+struct ClusterBehind<A> {
+    inner: Arc<dyn Cluster>,
+    around: Arc<A>,
 }
 
-macro_rules! debug_as_plan {
-    ($($type:ident),+) => {$(
-        impl std::fmt::Debug for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.debug_struct(stringify!($type)).field("plan", &self.plan).finish_non_exhaustive()
-            }
-        }
-    )+};
+/// A host with something around its calls.
+struct SystemBehind<A> {
+    inner: Arc<dyn System>,
+    around: Arc<A>,
 }
 
-debug_as_plan!(FaultyCluster, FaultySystem);
+/// Both with the same around their calls.
+pub(crate) fn behind(
+    around: &Arc<impl Around>,
+    cluster: Arc<dyn Cluster>,
+    system: Arc<dyn System>,
+) -> (Arc<dyn Cluster>, Arc<dyn System>) {
+    let cluster = ClusterBehind { inner: cluster, around: Arc::clone(around) };
+    let system = SystemBehind { inner: system, around: Arc::clone(around) };
+    (Arc::new(cluster), Arc::new(system))
+}
 
-/// Implements a trait's methods by way of the plan: `fn` is one that can fail, `let fn` one that
+/// Implements a trait's methods by way of what is around: `fn` is one that can fail, `let fn` one that
 /// cannot.
-macro_rules! through_plan {
-    ($trait:ident for $type:ident as $prefix:literal, $result:ident {
+macro_rules! by_way {
+    ($trait:ident for $type:ident by $world:ident, $result:ident {
         $(let fn $sure:ident(&self $(, $sure_arg:ident: $sure_ty:ty)*) -> $sure_out:ty;)*
         $(fn $name:ident(&self $(, $arg:ident: $ty:ty)*) -> $out:ty;)*
     }) => {
-        impl $trait for $type {
+        impl<A: Around> $trait for $type<A> {
             $(fn $sure(&self $(, $sure_arg: $sure_ty)*) -> $sure_out {
-                let call = concat!($prefix, ".", stringify!($sure));
-                self.plan.around_infallible(call, || self.inner.$sure($($sure_arg),*))
+                let call = concat!(stringify!($world), ".", stringify!($sure));
+                self.around.infallible(call, || self.inner.$sure($($sure_arg),*))
             })*
             $(fn $name(&self $(, $arg: $ty)*) -> $result::Result<$out> {
-                let call = concat!($prefix, ".", stringify!($name));
-                self.plan.around(call, || self.inner.$name($($arg),*))
+                let call = concat!(stringify!($world), ".", stringify!($name));
+                self.around.$world(call, || self.inner.$name($($arg),*))
             })*
         }
     };
 }
 
-through_plan!(Objects for FaultyCluster as "cluster", ceph {
+by_way!(Objects for ClusterBehind by cluster, ceph {
     fn omap_get(&self, at: &Location, object: &str, key: &str) -> Option<Vec<u8>>;
     fn omap_page(&self, at: &Location, object: &str, after: &str, limit: u64) -> OmapPage;
     fn omap_compare_and_set(
@@ -82,7 +107,7 @@ through_plan!(Objects for FaultyCluster as "cluster", ceph {
     fn object_version(&self, at: &Location, object: &str) -> u64;
 });
 
-through_plan!(Images for FaultyCluster as "cluster", ceph {
+by_way!(Images for ClusterBehind by cluster, ceph {
     fn image_create(&self, image: &ImageSpec, layout: &ImageLayout) -> ();
     fn image_info(&self, image: &ImageSpec) -> ImageInfo;
     fn image_list(&self, at: &Location) -> Vec<String>;
@@ -99,7 +124,7 @@ through_plan!(Images for FaultyCluster as "cluster", ceph {
     fn trash_remove(&self, at: &Location, id: &str) -> ();
 });
 
-through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
+by_way!(Snapshots for ClusterBehind by cluster, ceph {
     fn snapshot_create(&self, image: &ImageSpec, name: &str) -> ();
     fn snapshot_list(&self, image: &ImageSpec) -> Vec<ImageSnapshot>;
     fn snapshot_remove(&self, image: &ImageSpec, name: &str) -> ();
@@ -118,7 +143,7 @@ through_plan!(Snapshots for FaultyCluster as "cluster", ceph {
     fn trash_snapshots_remove(&self, at: &Location, id: &str) -> ();
 });
 
-through_plan!(SubvolumeSnapshots for FaultyCluster as "cluster", ceph {
+by_way!(SubvolumeSnapshots for ClusterBehind by cluster, ceph {
     fn subvolume_snapshot_create(&self, subvolume: &SubvolumeSpec, name: &str) -> ();
     fn subvolume_snapshot_list(&self, subvolume: &SubvolumeSpec) -> Vec<SubvolumeSnapshot>;
     fn subvolume_snapshot_remove(&self, subvolume: &SubvolumeSpec, name: &str) -> ();
@@ -132,7 +157,7 @@ through_plan!(SubvolumeSnapshots for FaultyCluster as "cluster", ceph {
     fn subvolume_clone_cancel(&self, subvolume: &SubvolumeSpec) -> ();
 });
 
-through_plan!(Subvolumes for FaultyCluster as "cluster", ceph {
+by_way!(Subvolumes for ClusterBehind by cluster, ceph {
     fn file_systems(&self) -> Vec<FileSystem>;
     fn mds_up(&self, fs: &str) -> bool;
     fn group_create(&self, fs: &str, group: &str) -> ();
@@ -154,18 +179,18 @@ through_plan!(Subvolumes for FaultyCluster as "cluster", ceph {
     fn client_remove(&self, client_id: &str) -> ();
 });
 
-through_plan!(Liveness for FaultyCluster as "cluster", ceph {
+by_way!(Liveness for ClusterBehind by cluster, ceph {
     fn lock_owner(&self, image: &ImageSpec) -> Option<LockOwner>;
     fn ask_watchers(&self, image: &ImageSpec, wait: Duration) -> Notified;
     fn interval(&self, image: &ImageSpec) -> Interval;
 });
 
-through_plan!(Messages for FaultyCluster as "cluster", ceph {
+by_way!(Messages for ClusterBehind by cluster, ceph {
     fn notify(&self, at: &Location, object: &str, message: &[u8], wait: Duration) -> Notified;
     fn watch(&self, at: &Location, object: &str, hear: Hear) -> Box<dyn Watch>;
 });
 
-impl Leases for FaultyCluster {
+impl<A: Around> Leases for ClusterBehind<A> {
     fn lease_renew(
         &self,
         at: &Location,
@@ -174,16 +199,16 @@ impl Leases for FaultyCluster {
         keep: Duration,
     ) -> ceph::Result<Lease> {
         let renew = || self.inner.lease_renew(at, object, member, keep);
-        let lease = self.plan.around("cluster.lease_renew", renew)?;
-        Ok(Lease { now: self.plan.shifted(lease.now), ..lease })
+        let lease = self.around.cluster("cluster.lease_renew", renew)?;
+        Ok(Lease { now: self.around.time(lease.now), ..lease })
     }
 
     fn lease_end(&self, at: &Location, object: &str, member: &str) -> ceph::Result<()> {
-        self.plan.around("cluster.lease_end", || self.inner.lease_end(at, object, member))
+        self.around.cluster("cluster.lease_end", || self.inner.lease_end(at, object, member))
     }
 }
 
-through_plan!(Monitor for FaultyCluster as "cluster", ceph {
+by_way!(Monitor for ClusterBehind by cluster, ceph {
     fn status(&self) -> ClusterStatus;
     fn own_address(&self) -> String;
     fn own_caps(&self) -> Vec<(String, String)>;
@@ -197,11 +222,11 @@ through_plan!(Monitor for FaultyCluster as "cluster", ceph {
     fn header_barrier(&self, image: &ImageSpec) -> ();
 });
 
-through_plan!(Manager for FaultyCluster as "cluster", ceph {
+by_way!(Manager for ClusterBehind by cluster, ceph {
     fn placement_groups(&self) -> PlacementGroups;
 });
 
-through_plan!(Mappers for FaultySystem as "system", system {
+by_way!(Mappers for SystemBehind by system, system {
     let fn supported(&self) -> Vec<MapperSupport>;
     let fn carried_features(&self, mapper: MapperKind) -> Option<Vec<String>>;
     fn map(&self, request: &MapRequest, deadline: &Deadline) -> MappedDevice;
@@ -213,7 +238,7 @@ through_plan!(Mappers for FaultySystem as "system", system {
     fn refresh(&self, device: &MappedDevice, deadline: &Deadline) -> ();
 });
 
-through_plan!(Filesystems for FaultySystem as "system", system {
+by_way!(Filesystems for SystemBehind by system, system {
     fn probe(&self, device: &Path, deadline: &Deadline) -> Probe;
     fn is_sound(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> bool;
     fn format(&self, device: &Path, request: &FormatRequest, deadline: &Deadline) -> Probe;
@@ -227,7 +252,7 @@ through_plan!(Filesystems for FaultySystem as "system", system {
     fn new_uuid(&self, device: &Path, fs_type: FsType, deadline: &Deadline) -> ();
 });
 
-through_plan!(Mounts for FaultySystem as "system", system {
+by_way!(Mounts for SystemBehind by system, system {
     fn mount(&self, request: &MountRequest, deadline: &Deadline) -> ();
     fn unmount(&self, target: &Path, deadline: &Deadline) -> ();
     fn unmount_lazily(&self, target: &Path, deadline: &Deadline) -> ();
@@ -238,7 +263,7 @@ through_plan!(Mounts for FaultySystem as "system", system {
     fn holders(&self, number: DeviceNumber, ours: &Path) -> Vec<Holder>;
 });
 
-through_plan!(FolderMounts for FaultySystem as "system", system {
+by_way!(FolderMounts for SystemBehind by system, system {
     let fn cephfs_clients(&self) -> Vec<CephFsSupport>;
     fn mount_folder(&self, request: &FolderMountRequest, deadline: &Deadline) -> FolderMount;
     fn unmount_folder(&self, mount: &FolderMount, deadline: &Deadline) -> ();
@@ -253,52 +278,53 @@ through_plan!(FolderMounts for FaultySystem as "system", system {
     ) -> ();
 });
 
-through_plan!(Hooks for FaultySystem as "system", system {
+by_way!(Hooks for SystemBehind by system, system {
     fn run_hooks(
         &self, folder: &Path, environment: &[(String, String)], limit: Duration,
         after_failure: AfterFailure, deadline: &Deadline
     ) -> usize;
 });
 
-impl System for FaultySystem {
+impl<A: Around> System for SystemBehind<A> {
     fn host(&self) -> &Host {
         self.inner.host()
     }
 }
 
-impl Freezing for FaultySystem {
+impl<A: Around> Freezing for SystemBehind<A> {
     fn freeze(
         &self,
         mountpoint: &Path,
         limit: Duration,
         deadline: &Deadline,
     ) -> system::Result<Box<dyn Frozen>> {
-        let frozen =
-            self.plan.around("system.freeze", || self.inner.freeze(mountpoint, limit, deadline))?;
-        Ok(Box::new(FaultyFrozen { inner: frozen, plan: Arc::clone(&self.plan) }))
+        let frozen = self
+            .around
+            .system("system.freeze", || self.inner.freeze(mountpoint, limit, deadline))?;
+        Ok(Box::new(FrozenBehind { inner: frozen, around: Arc::clone(&self.around) }))
     }
 
     fn thaw_left_over(&self, mountpoint: &Path, deadline: &Deadline) -> system::Result<bool> {
         let thaw = || self.inner.thaw_left_over(mountpoint, deadline);
-        self.plan.around("system.thaw_left_over", thaw)
+        self.around.system("system.thaw_left_over", thaw)
     }
 
     fn sync(&self, mountpoint: &Path, deadline: &Deadline) -> system::Result<()> {
-        self.plan.around("system.sync", || self.inner.sync(mountpoint, deadline))
+        self.around.system("system.sync", || self.inner.sync(mountpoint, deadline))
     }
 }
 
-/// A file system that stands still, whose thaw is a call of the plan's. Dropping it is none: it is
-/// what a dead daemon does too.
+/// A file system that stands still, whose thaw is a call too. Dropping it is none: it is what a dead
+/// daemon does as well.
 #[derive(Debug)]
-struct FaultyFrozen {
+struct FrozenBehind<A> {
     inner: Box<dyn Frozen>,
-    plan: Arc<FaultPlan>,
+    around: Arc<A>,
 }
 
-impl Frozen for FaultyFrozen {
+impl<A: Around> Frozen for FrozenBehind<A> {
     fn thaw(self: Box<Self>) -> system::Result<Stood> {
-        let Self { inner, plan } = *self;
-        plan.around("system.thaw", || inner.thaw())
+        let Self { inner, around } = *self;
+        around.system("system.thaw", || inner.thaw())
     }
 }
