@@ -12,6 +12,7 @@
 //! below knows of async. `docs/architecture.md` follows one mount through all of it.
 
 mod around;
+mod audit;
 pub mod backend;
 pub mod catalog;
 pub mod ceph;

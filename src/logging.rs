@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::Subscriber;
 
+use crate::audit;
 use crate::config::{LogFormat, LogSettings};
 
 /// The program's version.
@@ -16,7 +17,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Starts logging for the whole process; the second start changes nothing.
 pub fn start(settings: &LogSettings) {
     let builder = Subscriber::builder()
-        .with_env_filter(EnvFilter::new(&settings.level))
+        .with_env_filter(EnvFilter::new(audit::filter(&settings.level)))
         .with_ansi(std::io::stdout().is_terminal())
         .with_writer(std::io::stdout);
     // The error of `try_init` says just that logging was started before.

@@ -35,6 +35,7 @@ mod jobs;
 mod metrics;
 mod path;
 mod reply;
+mod request_id;
 mod server;
 mod wire;
 

@@ -5,11 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::unix::UCred;
 use tokio::runtime::Handle;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::Verbs;
 use super::delivery::{Undelivered, Undo};
 use super::jobs::{Call, Jobs};
+use super::request_id::RequestId;
+use crate::audit::audit;
 use crate::deadline::Deadline;
 use crate::service::{
     Changed, Created, Drained, ErrorKind, Flattened, Listed, Lookup, OldFilesView, Rebuilt,
@@ -47,15 +52,22 @@ pub(super) fn echo(name: &str) -> String {
     }
 }
 
+/// What a request logs, it logs in here; what it is about is filled in when it has been read.
+pub(super) fn span(id: RequestId, peer: Option<UCred>) -> Span {
+    let (uid, pid) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
+    let (op, volume, mount_id) = (Empty, Empty, Empty);
+    tracing::info_span!("request", %id, uid, pid, op, volume, mount_id)
+}
+
 impl Jobs {
-    /// A call of `op` on a volume, or on none where the name is empty.
+    /// The call that the current request makes, of `op` on a volume, or on none where the name is
+    /// empty.
     fn call(&self, op: &'static str, volume: &str, limit: Duration) -> Call {
-        let span = tracing::info_span!(
-            "request",
-            op,
-            volume = (!volume.is_empty()).then_some(volume),
-            mount_id = tracing::field::Empty
-        );
+        let span = Span::current();
+        span.record("op", op);
+        if !volume.is_empty() {
+            span.record("volume", volume);
+        }
         Call { op, volume: volume.to_owned(), limit, quick: false, span }
     }
 
@@ -95,7 +107,7 @@ impl Jobs {
     ) -> Result<()> {
         let call = self.call("remove", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
-            verbs.remove(&name, policy, by).inspect(|()| tracing::info!("removed"))
+            verbs.remove(&name, policy, by).inspect(|()| audit!("removed"))
         })
         .await
     }
@@ -130,7 +142,7 @@ impl Jobs {
         let call = self.call("unmount", name.as_str(), self.limits.other);
         call.span.record("mount_id", id.as_str());
         self.run(call, move |verbs, by| {
-            verbs.unmount(&name, &id, by).inspect(|()| tracing::info!("unmounted"))
+            verbs.unmount(&name, &id, by).inspect(|()| audit!("unmounted"))
         })
         .await
     }
@@ -162,7 +174,7 @@ impl Jobs {
         self.run(call, move |verbs, by| {
             verbs.resize(&name, size, by).inspect(|resized| {
                 let Resized { from, to, file_system_grown } = resized;
-                tracing::info!(from = from.bytes(), to = to.bytes(), file_system_grown, "resized");
+                audit!(from = from.bytes(), to = to.bytes(), file_system_grown, "resized");
             })
         })
         .await
@@ -178,7 +190,7 @@ impl Jobs {
     pub(super) async fn trim(&self, name: VolumeName) -> Result<ByteSize> {
         let call = self.call("trim", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
-            verbs.trim(&name, by).inspect(|size| tracing::info!(bytes = size.bytes(), "trimmed"))
+            verbs.trim(&name, by).inspect(|size| audit!(bytes = size.bytes(), "trimmed"))
         })
         .await
     }
@@ -194,7 +206,7 @@ impl Jobs {
         let call = self.call("protect", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let done = verbs.protect(&name, protected, by);
-            done.inspect(|()| tracing::info!(protected, "protection set"))
+            done.inspect(|()| audit!(protected, "protection set"))
         })
         .await
     }
@@ -211,7 +223,7 @@ impl Jobs {
             verbs.snapshot(&volumes, &order, by).inspect(|made| {
                 let stood_still_ms = made.iter().filter_map(|of| of.stood_still_ms).max();
                 let (snapshot, volumes) = (&order.name, made.len());
-                tracing::info!(%snapshot, volumes, stood_still_ms, "snapshot taken");
+                audit!(%snapshot, volumes, stood_still_ms, "snapshot taken");
             })
         })
         .await
@@ -226,7 +238,7 @@ impl Jobs {
         let call = self.call("remove snapshot of", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let removed = verbs.remove_snapshot(&name, &snapshot, by);
-            removed.inspect(|()| tracing::info!(%snapshot, "snapshot removed"))
+            removed.inspect(|()| audit!(%snapshot, "snapshot removed"))
         })
         .await
     }
@@ -241,7 +253,7 @@ impl Jobs {
         let call = self.call("protect snapshot of", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let done = verbs.protect_snapshot(&name, &snapshot, protected, by);
-            done.inspect(|()| tracing::info!(%snapshot, protected, "protection set"))
+            done.inspect(|()| audit!(%snapshot, protected, "protection set"))
         })
         .await
     }
@@ -266,7 +278,7 @@ impl Jobs {
         let call = self.call("schedule snapshots of", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let set = verbs.set_schedule(&name, &options, by);
-            set.inspect(|set| tracing::info!(schedule = set.schedule, "schedule set"))
+            set.inspect(|set| audit!(schedule = set.schedule, "schedule set"))
         })
         .await
     }
@@ -287,7 +299,7 @@ impl Jobs {
         self.run(call, move |verbs, by| {
             verbs.rollback(&name, &to, by).inspect(|rolled| {
                 let RolledBack { snapshot, safety, outcome } = rolled;
-                tracing::info!(%snapshot, %safety, ?outcome, "rolled back");
+                audit!(%snapshot, %safety, ?outcome, "rolled back");
             })
         })
         .await
@@ -302,7 +314,7 @@ impl Jobs {
         let call = self.call("pause the schedule of", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let done = verbs.pause_schedule(&name, paused, by);
-            done.inspect(|_| tracing::info!(paused, "schedule paused or resumed"))
+            done.inspect(|_| audit!(paused, "schedule paused or resumed"))
         })
         .await
     }
@@ -323,7 +335,7 @@ impl Jobs {
         let call = self.call("release", name.as_str(), self.limits.other);
         self.run(call, move |verbs, by| {
             let released = verbs.release(&name, fence, by);
-            released.inspect(|released| tracing::info!(?released, fence, "released"))
+            released.inspect(|released| audit!(?released, fence, "released"))
         })
         .await
     }
@@ -334,7 +346,7 @@ impl Jobs {
         self.run(call, move |verbs, by| {
             let drained = verbs.drain(engine_stopped, by);
             let kept = drained.iter().filter(|volume| volume.kept.is_some()).count();
-            tracing::info!(volumes = drained.len(), kept, "drained");
+            audit!(volumes = drained.len(), kept, "drained");
             Ok(drained)
         })
         .await
@@ -349,7 +361,7 @@ impl Jobs {
         let call = self.call("undelete", &echo(&name), self.limits.other);
         self.run(call, move |verbs, by| {
             let back = verbs.undelete(&name, rename.as_ref(), by);
-            back.inspect(|name| tracing::info!(%name, "undeleted"))
+            back.inspect(|name| audit!(%name, "undeleted"))
         })
         .await
     }
@@ -360,7 +372,7 @@ impl Jobs {
         self.run(call, |verbs, by| {
             verbs.rebuild(by).inspect(|rebuilt| {
                 let (added, kept) = (rebuilt.added.len(), rebuilt.kept.len());
-                tracing::info!(added, kept, "catalog rebuilt");
+                audit!(added, kept, "catalog rebuilt");
             })
         })
         .await
@@ -383,7 +395,7 @@ fn mount(verbs: &dyn Verbs, undo: Undo, by: &Deadline) -> Result<Undelivered> {
     let volume = undo.name.clone();
     let usable = is_usable(&mounted.mountpoint);
     if mounted.added {
-        tracing::info!(mountpoint = %mounted.mountpoint.display(), "mounted");
+        audit!(mountpoint = %mounted.mountpoint.display(), "mounted");
     } else {
         tracing::debug!("mounted with this ID already");
     }
@@ -404,7 +416,7 @@ fn is_usable(mountpoint: &Path) -> bool {
 
 fn log_created(what: &'static str, created: Created) {
     match created {
-        Created::Created => tracing::info!("{what}"),
+        Created::Created => audit!("{what}"),
         Created::AlreadyThere => tracing::debug!("was there already"),
     }
 }

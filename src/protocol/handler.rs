@@ -124,7 +124,9 @@ async fn mount(jobs: &Jobs, body: Received) -> Decoded {
 fn mounted_at(mounted: Undelivered) -> Reply {
     let mountpoint = mounted.mountpoint().display().to_string();
     let answer = wire::MountpointAnswer { mountpoint, err: "" };
-    Reply { mount: Some(mounted), ..Reply::plugin(&answer) }
+    let mut reply = Reply::plugin(&answer);
+    reply.mount = Some(mounted);
+    reply
 }
 
 async fn unmount(jobs: &Jobs, body: Received) -> Decoded {

@@ -7,15 +7,27 @@ use serde::Serialize;
 
 use super::admin::{Kind, Refusal};
 use super::delivery::Undelivered;
+use super::request_id::RequestId;
 use super::wire;
 use crate::service::VolumeError;
 
 /// An answer, and the mount that is undone where it does not arrive.
 #[derive(Debug)]
 pub(super) struct Reply {
+    /// The answer; of an error only its head, until the request is known.
     pub(super) response: Response<Full<Bytes>>,
     pub(super) mount: Option<Undelivered>,
+    error: Option<Error>,
 }
+
+/// An error, in the language of who asked.
+#[derive(Debug)]
+enum Error {
+    Plugin(String),
+    Admin(Refusal),
+}
+
+const JSON: &str = "application/json";
 
 /// The connection is closed with no byte of an answer, because any answer would be a lie.
 ///
@@ -25,34 +37,28 @@ pub(super) struct Reply {
 #[error("closed without an answer: {0}")]
 pub(super) struct Closed(pub(super) String);
 
-impl From<Response<Full<Bytes>>> for Reply {
-    fn from(response: Response<Full<Bytes>>) -> Self {
-        Self { response, mount: None }
-    }
-}
-
 impl Reply {
     /// An answer to the engine.
     pub(super) fn plugin(answer: &impl Serialize) -> Self {
-        json(StatusCode::OK, wire::CONTENT_TYPE, answer).into()
+        Self::new(StatusCode::OK, wire::CONTENT_TYPE, body(answer))
     }
 
     /// An error to the engine. It shows the text to its user, with the call's name before it.
     pub(super) fn plugin_error(status: StatusCode, error: impl Into<String>) -> Self {
-        let answer = wire::PlainAnswer { err: error.into() };
-        json(status, wire::CONTENT_TYPE, &answer).into()
+        let error = Some(Error::Plugin(error.into()));
+        Self { error, ..Self::new(status, wire::CONTENT_TYPE, Full::default()) }
     }
 
     /// An answer to the operator's tool.
     pub(super) fn admin(answer: &impl Serialize) -> Self {
-        json(StatusCode::OK, "application/json", answer).into()
+        Self::new(StatusCode::OK, JSON, body(answer))
     }
 
     /// An error to the operator's tool.
     pub(super) fn refusal(kind: Kind, error: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(kind.status()).expect("kinds have valid statuses");
-        let refusal = Refusal { error: error.into(), kind };
-        json(status, "application/json", &refusal).into()
+        let error = Some(Error::Admin(Refusal { error: error.into(), kind }));
+        Self { error, ..Self::new(status, JSON, Full::default()) }
     }
 
     /// What a verb answered, to the operator's tool.
@@ -62,17 +68,30 @@ impl Reply {
             Err(error) => Self::refusal(error.kind.into(), error.to_string()),
         }
     }
+
+    /// The same, where an error says whose it is: by this the log's lines are found.
+    pub(super) fn of_request(mut self, id: RequestId) -> Self {
+        let said = |error: String| format!("{error} (request {id})");
+        let written = self.error.take().map(|error| match error {
+            Error::Plugin(error) => body(&wire::PlainAnswer { err: said(error) }),
+            Error::Admin(Refusal { error, kind }) => body(&Refusal { error: said(error), kind }),
+        });
+        if let Some(written) = written {
+            *self.response.body_mut() = written;
+        }
+        self
+    }
+
+    fn new(status: StatusCode, content_type: &'static str, body: Full<Bytes>) -> Self {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let content_type = header::HeaderValue::from_static(content_type);
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        Self { response, mount: None, error: None }
+    }
 }
 
-fn json(
-    status: StatusCode,
-    content_type: &'static str,
-    answer: &impl Serialize,
-) -> Response<Full<Bytes>> {
+fn body(answer: &impl Serialize) -> Full<Bytes> {
     let body = serde_json::to_vec(answer).expect("answers are plain data with text keys");
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let content_type = header::HeaderValue::from_static(content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response
+    Full::from(body)
 }

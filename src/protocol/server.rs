@@ -27,17 +27,20 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::delivery::{Connection, Exchange};
 use super::jobs::{Drained, Jobs};
 use super::metrics::{MetricsListener, Requests, Source};
 use super::reply::Closed;
+use super::request_id::RequestId;
 use super::socket::Listening;
-use super::{Limits, Verbs, admin, handler};
+use super::{Limits, Verbs, admin, calls, handler};
 use crate::deadline::Stop;
 
 /// How long no connection is accepted after one could not be: the host is short of descriptors or
@@ -142,11 +145,13 @@ impl Server {
     /// Answers the requests of one connection, one after another.
     async fn connection(self, stream: UnixStream, mut ended: watch::Receiver<bool>) {
         let exchange = Exchange::default();
+        let peer = stream.peer_cred().ok();
         let io = TokioIo::new(Connection::new(stream, exchange.clone()));
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(self.jobs.limits.header);
         let progress = exchange.clone();
-        let service = service_fn(move |request| self.clone().answer(exchange.clone(), request));
+        let service =
+            service_fn(move |request| self.clone().answer(exchange.clone(), peer, request));
         let mut connection = pin!(builder.serve_connection(io, service));
         let ended = async move { drop(ended.wait_for(|ended| *ended).await) };
         let served = tokio::select! {
@@ -168,11 +173,16 @@ impl Server {
     async fn answer(
         self,
         exchange: Exchange,
+        peer: Option<UCred>,
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Closed> {
         exchange.begin();
-        let reply = handler::handle(&self.jobs, &self.daemon, request).await;
-        let reply = reply.inspect_err(|closed| tracing::warn!("{closed}"))?;
+        let id = RequestId::next();
+        let reply = async {
+            let reply = handler::handle(&self.jobs, &self.daemon, request).await;
+            reply.inspect_err(|closed| tracing::warn!("{closed}"))
+        };
+        let reply = reply.instrument(calls::span(id, peer)).await?.of_request(id);
         exchange.answer(reply.mount);
         Ok(reply.response)
     }

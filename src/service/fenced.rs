@@ -24,6 +24,7 @@
 
 use super::references::{Phase, Reference};
 use super::{Service, Verb};
+use crate::audit::audit;
 use crate::backend::{Attaching, Attachment, Provisioning};
 use crate::catalog::Fence;
 use crate::deadline::Deadline;
@@ -118,7 +119,7 @@ impl Service {
             let gone = self.backend.unfence(address).map_err(|error| error.to_string());
             match gone.and_then(|()| self.fences.remove(address).map_err(|e| e.to_string())) {
                 Ok(()) => {
-                    tracing::info!(address, volume = %fence.volume, "fence removed: client is gone")
+                    audit!(address, volume = %fence.volume, "fence removed: client is gone")
                 }
                 Err(error) => tracing::debug!(address, error, "fence stays"),
             }

@@ -24,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::provision::LEASE;
 use super::tasks::{TaskGuard, TaskKind};
 use super::{ErrorKind, Flattened, Result, Service, Verb, VolumeError};
+use crate::audit::audit;
 use crate::backend::Cloning;
 use crate::deadline::Deadline;
 use crate::volume::{Flatten, Flattening, Origin, Place, Record, RecordState, VolumeName};
@@ -232,7 +233,7 @@ impl Service {
         let noted = self.note_flattened(verb, ended.is_ok(), copying);
         let ended = ended.and(noted);
         match &ended {
-            Ok(()) => tracing::info!(volume = %name, "flattened: it stands alone"),
+            Ok(()) => audit!(volume = %name, "flattened: it stands alone"),
             Err(error) => tracing::info!(volume = %name, %error, "not flattened"),
         }
         let mut all = self.flattens.0.lock().unwrap_or_else(PoisonError::into_inner);

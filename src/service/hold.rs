@@ -110,7 +110,7 @@ impl Service {
                 at: Timestamp::now(),
             };
             self.fences.add(&fence).map_err(|error| self.failed(verb, error))?;
-            tracing::warn!(volume = %verb.name, address, host = fence.host, "fencing the holder");
+            tracing::warn!(target: "audit", volume = %verb.name, address, host = fence.host, "fencing the holder");
         }
         let fenced = self.backend.fence(&record.location, addresses);
         fenced.map_err(|error| self.failed(verb, error))?;

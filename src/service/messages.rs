@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::still::{Order, Stage, Step};
 use super::{Service, Verb};
+use crate::audit::audit;
 use crate::deadline::Deadline;
 use crate::volume::VolumeName;
 
@@ -142,7 +143,7 @@ impl Service {
             self.let_go(verb)?;
             self.call_off_flatten(verb)
         });
-        tracing::info!(volume = %name, ?released, "another host asked for the volume");
+        audit!(volume = %name, ?released, "another host asked for the volume");
         match released {
             Ok(()) => Reply::Done,
             Err(error) => Reply::Refused(error.cause),

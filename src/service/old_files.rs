@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Result, Service, Verb};
+use crate::audit::audit;
 use crate::deadline::{Deadline, Stop};
 use crate::system::OldFiles;
 use crate::volume::{FilesState, Record, VolumeName};
@@ -169,7 +170,7 @@ impl Service {
             Ok(found) => {
                 let (count, bytes) = (found.count, found.bytes.bytes());
                 match remove {
-                    true => tracing::info!(volume = %name, count, bytes, kept = found.kept,
+                    true => audit!(volume = %name, count, bytes, kept = found.kept,
                         whole = found.whole, "old files removed"),
                     false => tracing::info!(volume = %name, count, bytes, names = ?found.names,
                         "old files only listed: the next run, in a day, removes them"),

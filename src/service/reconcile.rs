@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::references::{Phase, Reference};
 use super::{ErrorKind, Service, Verb};
+use crate::audit::audit;
 use crate::backend::{Attached, Attaching, Evidence, Provisioning, Trash};
 use crate::catalog::Entry;
 use crate::deadline::Deadline;
@@ -128,7 +129,7 @@ impl Service {
             Action::Keep => self.look_after(verb, &reference, &seen.fenced),
             Action::Report => self.report(&reference, "what carries it is gone from under them"),
             Action::TakeDown => {
-                tracing::info!(volume = %name, ?observed, "taking down what nobody uses");
+                audit!(volume = %name, ?observed, "taking down what nobody uses");
                 if let Err(error) = self.take_down(verb, reference) {
                     tracing::warn!(volume = %name, %error, "not taken down; tried again later");
                     self.observed().errors.insert(name.clone(), error.to_string());
@@ -260,7 +261,7 @@ impl Service {
             let verb = Verb::new("recover", name, deadline);
             let Some(done) = self.clear(verb, &stored.entry()) else { continue };
             match done {
-                Ok(()) => tracing::info!(volume = %name, "half-done record cleared"),
+                Ok(()) => audit!(volume = %name, "half-done record cleared"),
                 Err(error) => tracing::info!(volume = %name, %error, "half-done record left"),
             }
         }
@@ -302,7 +303,7 @@ impl Service {
             let Some(ours) = text.and_then(|text| Description::read(&text)) else { continue };
             match self.backend.purge(&item) {
                 Ok(()) => {
-                    tracing::info!(was = %item.location, id = item.id, "trash: time is over");
+                    audit!(was = %item.location, id = item.id, "deleted from the trash: its time is over");
                     if let Some(origin) = &ours.record.origin {
                         self.drop_implicit(Verb::new("purge", &ours.name, deadline), origin);
                     }

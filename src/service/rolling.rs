@@ -19,6 +19,7 @@ use super::rollback::is_over;
 use super::taken::is_whole;
 use super::tasks::TaskGuard;
 use super::{ErrorKind, LongOutcome, Result, Service, SnapshotOrder, TaskKind, Verb, VolumeError};
+use crate::audit::audit;
 use crate::backend::{Provisioning, RollBack, Snapshotting};
 use crate::deadline::{Deadline, Stop};
 use crate::volume::{Consistency, Maker, Place, Record, Rolling, VolumeKind, VolumeName};
@@ -243,7 +244,7 @@ impl Service {
             return Err(verb.error(ErrorKind::Unavailable, "another host goes on with it"));
         }
         self.observed().errors.remove(verb.name);
-        tracing::info!(volume = %verb.name, snapshot = %rolling.snapshot, "rolled back");
+        audit!(volume = %verb.name, snapshot = %rolling.snapshot, "rolled back");
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use std::cell::Cell;
 use jiff::Timestamp;
 
 use super::{ErrorKind, Result, Service, Verb};
+use crate::audit::audit;
 use crate::backend::{Snapshotting, StoredSnapshot};
 use crate::volume::{Record, SnapshotBrief, SnapshotName, SnapshotNote, SnapshotState, Taking};
 
@@ -54,7 +55,7 @@ impl Service {
         let mut there = self.stored_snapshots(verb, &record)?;
         let cut_off = |of: &StoredSnapshot| of.name == taking.snapshot.as_str() && !is_whole(of);
         if there.iter().any(cut_off) {
-            tracing::info!(volume = %verb.name, snapshot = %taking.snapshot, "was cut off: removed");
+            audit!(volume = %verb.name, snapshot = %taking.snapshot, "snapshot was cut off: removed");
             self.remove_stored(verb, &record, &taking.snapshot)?;
             there.retain(|of| !cut_off(of));
         }

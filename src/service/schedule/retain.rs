@@ -2,6 +2,7 @@
 
 use super::super::taken::is_whole;
 use super::super::{ErrorKind, Result, Service, Verb};
+use crate::audit::audit;
 use crate::backend::StoredSnapshot;
 use crate::volume::{SnapshotName, SnapshotNote, SnapshotOptions};
 
@@ -19,7 +20,7 @@ impl Service {
             let name = &prunable[place].1;
             match self.remove_stored(verb, &record, name) {
                 Ok(()) => {
-                    tracing::info!(volume = %verb.name, snapshot = %name, "not kept: removed");
+                    audit!(volume = %verb.name, snapshot = %name, "snapshot not kept: removed");
                     there.retain(|stored| stored.name != name.as_str());
                 }
                 Err(error) if error.kind == ErrorKind::InUse => {

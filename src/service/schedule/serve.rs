@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{Moment, Next, due_now};
+use crate::audit::audit;
 use crate::deadline::Deadline;
 use crate::service::{ErrorKind, Result, Service, SnapshotOrder, Verb, VolumeError};
 use crate::volume::{Maker, Record, SnapshotName, SnapshotOptions, Timetable, Trouble, VolumeName};
@@ -67,7 +68,7 @@ impl Service {
         };
         match self.snapshot(std::slice::from_ref(verb.name), &order, verb.deadline) {
             Ok(_) => {
-                tracing::info!(volume = %verb.name, snapshot = %order.name, "made, as scheduled")
+                audit!(volume = %verb.name, snapshot = %order.name, "snapshot taken, as scheduled")
             }
             // It was made to its end, and its maker did not live to say so.
             Err(error) if error.kind == ErrorKind::AlreadyExists => self.note_served(verb, due)?,

@@ -171,6 +171,8 @@ fn calls_that_need_the_cluster_end_by_their_deadline() {
             assert!(within(BACK, unmounted));
             assert_usable_again(host, &known, "kept");
         }
+        let slow = |line: &str| line.contains(": slow ") && line.contains("steps=cluster.");
+        assert!(host.log().lines().any(slow), "nothing says where the time went");
         // A create that was broken off can be made again, and is not in its own way.
         let body = json!({"Name": fresh, "Opts": {"size": "32M"}});
         let created = || host.call("Create", &body).is_ok_and(|reply| reply.is_ok());

@@ -197,10 +197,17 @@ impl Answer {
         Some((answer, head_end + length))
     }
 
-    /// The engine's error text.
+    /// The engine's error text, without the request's id.
     pub fn err(&self) -> String {
+        self.err_and_id().0
+    }
+
+    /// The engine's error text, and the id of the request with which it ends.
+    pub fn err_and_id(&self) -> (String, String) {
         let body: serde_json::Value = serde_json::from_str(&self.body).unwrap();
-        body["Err"].as_str().expect("an Err").to_owned()
+        let err = body["Err"].as_str().expect("an Err");
+        let (said, id) = err.split_once(" (request ").expect("an error names its request");
+        (said.to_owned(), id.strip_suffix(')').expect("nothing after it").to_owned())
     }
 }
 

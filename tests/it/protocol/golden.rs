@@ -16,6 +16,13 @@ fn check(file: &str, request: &str, answer: &Answer) {
         body["started"] = json!("a time");
         body["version"] = json!("a version");
     }
+    for field in ["Err", "error"] {
+        if let Some(error) = body[field].as_str().filter(|error| !error.is_empty()) {
+            let (said, id) = error.split_once(" (request ").expect("an error names its request");
+            assert!(id.len() == 9 && id.ends_with(')'), "{error}");
+            body[field] = json!(format!("{said} (request …)"));
+        }
+    }
     let exchange = json!({
         "request": request,
         "status": answer.status,

@@ -107,3 +107,26 @@ async fn a_remove_whose_caller_hung_up_is_finished() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_names_its_request_and_so_does_the_log() {
+    let daemon = Daemon::start().await;
+    let answer = daemon.post("/VolumeDriver.Remove", "{\"Name\":\"broken-named\"}").await;
+    let (said, id) = answer.err_and_id();
+    assert_eq!(said, "remove broken-named: map: sysfs: Input/output error");
+    let lines = log::lines("ERROR", "broken-named");
+    assert!(lines.len() == 1 && lines[0].contains(&format!("request{{id={id} ")), "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_leaves_one_line_for_the_audit_with_who_asked() {
+    let daemon = Daemon::start().await;
+    for path in ["/VolumeDriver.Create", "/VolumeDriver.Get", "/VolumeDriver.Remove"] {
+        assert_eq!(daemon.post(path, "{\"Name\":\"audited\"}").await.status, 200);
+    }
+    let own = format!("uid={} pid={} ", nix::unistd::getuid(), std::process::id());
+    let lines = log::lines("INFO", "volume=\"audited\"");
+    let [created, removed] = &lines[..] else { panic!("{lines:#?}") };
+    assert!(created.contains(&own) && created.ends_with(" audit: created"), "{created}");
+    assert!(removed.contains("op=\"remove\"") && removed.ends_with(" audit: removed"), "{removed}");
+}

@@ -81,7 +81,7 @@ fn pause(daemon: &Daemon, volume: &str) {
 fn said(daemons: &[Daemon], volume: &str) -> usize {
     let of = |daemon: &Daemon| {
         let log = fs::read_to_string(daemon.folder().join("log")).expect("a log");
-        let ours = |line: &&str| line.contains("made, as scheduled") && line.contains(volume);
+        let ours = |line: &&str| line.contains("taken, as scheduled") && line.contains(volume);
         log.lines().filter(ours).count()
     };
     daemons.iter().map(of).sum()
