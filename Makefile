@@ -6,7 +6,7 @@ T ?=
 # A part of the benchmark: control, data, cephfs, catalog or hosts.
 B ?=
 
-.PHONY: help try stop lab lab-stop test check bench soak
+.PHONY: help try plugin stop lab lab-stop test check bench soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -14,14 +14,20 @@ help: ## this list
 try: ## a Ceph cluster, a Docker engine and the driver, running on this machine: see a volume follow a container
 	@tests/lab/try
 
-stop: ## end what `make try` and `make lab` started, and leave nothing behind
+plugin: ## the same with the driver as a managed plugin of that engine
+	@tests/lab/try plugin
+
+stop: ## end what `make try`, `make plugin` and `make lab` started, and leave nothing behind
 	@tests/lab/hosts stop
 	@tests/lab/stop
 
 lab: ## two virtual hosts with a kernel, a Docker engine and the driver each: cut, freeze and kill them
 	@tests/lab/lab
 
-lab-stop: ## end what `make lab` started, and leave nothing behind
+lab-plugin: ## the same with the driver as a managed plugin of that engine
+	@tests/lab/try plugin
+
+stop: ## end what `make lab` started, and leave nothing behind
 	@tests/lab/hosts stop
 
 check: ## formatting, clippy, documentation, shell scripts, licences
