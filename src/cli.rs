@@ -182,7 +182,7 @@ impl Tool {
     fn new(matches: &ArgMatches, json: bool) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
-        Ok(Self { client: AdminClient::new(settings::socket(matches)), json, runtime })
+        Ok(Self { client: AdminClient::new(settings::socket(matches)?), json, runtime })
     }
 
     /// The daemon's answer.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,15 +41,47 @@ fn settle(
 }
 
 /// The daemon's socket for a command that needs no other setting: the flag, the variable, the file
-/// where it can be read, the default.
-pub(super) fn socket(matches: &ArgMatches) -> PathBuf {
+/// where it can be read, the default, that of the managed plugin.
+///
+/// # Errors
+/// Where several plugins could be meant.
+pub(super) fn socket(matches: &ArgMatches) -> Result<PathBuf, Failure> {
     let given = matches.get_one::<String>("socket").filter(|path| !path.is_empty()).cloned();
     let in_file = || {
         let (_, text) = read_file(matches).ok().flatten()?;
         let table: toml::Table = text.parse().ok()?;
         table.get("socket")?.as_str().map(str::to_owned)
     };
-    given.or_else(in_file).unwrap_or_else(|| DEFAULT_SOCKET.to_owned()).into()
+    given.or_else(in_file).map_or_else(|| found(Path::new(DEFAULT_SOCKET)), |path| Ok(path.into()))
+}
+
+/// The default, or that of the one managed plugin that answers: the engine gives each a folder of its
+/// own, beside the sockets of other drivers.
+fn found(default: &Path) -> Result<PathBuf, Failure> {
+    let (Some(folder), Some(name)) = (default.parent(), default.file_name()) else {
+        return Ok(default.to_owned());
+    };
+    if default.exists() {
+        return Ok(default.to_owned());
+    }
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sockets = folders.map(|entry| entry.path().join(name));
+    // A plugin that was killed leaves its socket.
+    let mut sockets: Vec<PathBuf> =
+        sockets.filter(|path| UnixStream::connect(path).is_ok()).collect();
+    sockets.sort();
+    match &sockets[..] {
+        [] => Ok(default.to_owned()),
+        [one] => Ok(one.clone()),
+        several => {
+            let several: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
+            let message = format!(
+                "several plugins have the driver: name the socket of one with --socket: {}",
+                several.join(", ")
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 /// How the cluster is reached, with every time limit at most `limit`.
@@ -86,5 +119,33 @@ fn readable(path: &Path) -> Result<(), String> {
         Ok(metadata) if metadata.is_dir() => Err("it is a folder, not a file".to_owned()),
         Ok(_) => Ok(()),
         Err(error) => Err(format!("it cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_socket_of_the_one_plugin_that_answers_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [default, one, other] =
+            ["ceph.sock", "1a2b/ceph.sock", "3c4d/ceph.sock"].map(|path| folder.path().join(path));
+        assert_eq!(found(&default).expect("none"), default);
+        let listen = |path: &Path| {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            UnixListener::bind(path).expect("a socket")
+        };
+        drop(listen(&other));
+        let _one = listen(&one);
+        assert_eq!(found(&default).expect("one, and what another has left"), one);
+        fs::remove_file(&other).expect("a file");
+        let _other = listen(&other);
+        let said = found(&default).expect_err("two").message;
+        assert!(said.contains("1a2b") && said.contains("3c4d"), "{said}");
+        let _default = listen(&default);
+        assert_eq!(found(&default).expect("the host's own"), default);
     }
 }
