@@ -90,12 +90,43 @@ impl Prometheus {
         Self { port, _folder: folder, _running: running }
     }
 
-    /// The value of an expression; `None` where there is none yet.
-    fn value(&self, expression: &str) -> Option<String> {
+    /// What is answered to an expression; `None` where it is none.
+    fn ask(&self, expression: &str) -> Option<Value> {
         let coded: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let text = get(self.port, &format!("/api/v1/query?query={coded}"))?;
-        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        Some(serde_json::from_str(&text).expect("JSON"))
+    }
+
+    /// The value of an expression; `None` where there is none yet.
+    fn value(&self, expression: &str) -> Option<String> {
+        let answer = self.ask(expression)?;
         answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    }
+}
+
+/// What the panels of the shipped dashboard ask for, as Grafana would.
+fn asked_by_dashboard() -> Vec<String> {
+    let text = include_str!("../../../dist/grafana/docker-volume-ceph.json");
+    let dashboard: Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let expressions = targets.map(|target| target["expr"].as_str().expect("an expression"));
+    expressions.map(|it| it.replace("$__rate_interval", "1m").replace("$instance", ".*")).collect()
+}
+
+/// Every expression of the dashboard is one, and asks for metrics that are documented.
+fn assert_dashboard(prometheus: &Prometheus) {
+    let documented = include_str!("../../../docs/operations.md");
+    let expressions = asked_by_dashboard();
+    assert!(expressions.len() > 10, "{expressions:#?}");
+    for expression in expressions {
+        let answer = prometheus.ask(&expression);
+        assert!(answer.is_some_and(|it| it["status"] == "success"), "{expression}");
+        for name in expression.split(|c: char| !c.is_alphanumeric() && c != '_') {
+            let Some(name) = name.strip_prefix("docker_volume_ceph_") else { continue };
+            let family = name.trim_end_matches("_bucket");
+            assert!(documented.contains(&format!("`{family}`")), "{family} in {expression}");
+        }
     }
 }
 
@@ -126,6 +157,7 @@ fn prometheus_has_nothing_to_complain_of_and_finds_the_volumes() {
     is(&format!("docker_volume_ceph_snapshots{{volume=\"{volume}\"}}"), "1");
     let newest = "time() - docker_volume_ceph_snapshot_newest_timestamp_seconds < bool 60";
     is(newest, "1");
+    assert_dashboard(&prometheus);
     let loaded = get(prometheus.port, "/api/v1/rules").expect("an answer");
     assert!(loaded.contains("CephVolumeDriverDown"), "{loaded}");
     daemon.tool(&["rm", "--policy", "delete", &volume]).expect("removed");
