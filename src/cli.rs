@@ -16,6 +16,7 @@ mod schedules;
 mod serve;
 mod settings;
 mod snapshots;
+mod support;
 mod table;
 mod volumes;
 
@@ -104,6 +105,8 @@ enum Command {
     Catalog(changes::Catalog),
     /// Check this host, its settings and the cluster, and say what to do
     Doctor(Daemon),
+    /// Print all that a person who helps will ask for, without secrets
+    Support(Daemon),
     /// Run the daemon
     Serve(Daemon),
     /// Show the versions of this program and of the daemon
@@ -163,6 +166,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Schedule(schedule) => schedule.run(&tool()?),
         Command::Catalog(catalog) => catalog.run(&tool()?),
         Command::Doctor(_) => doctor::run(of_command, &tool()?),
+        Command::Support(_) => support::run(of_command, &tool()?),
         Command::Serve(_) => serve::run(of_command),
         Command::Version => version(&tool()?),
         Command::Completions(completions) => Ok(completions.run(Cli::command())),

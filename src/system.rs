@@ -7,7 +7,7 @@
 //! kernel would keep a killed daemon's socket alive. Nothing here knows of volumes or of Docker.
 
 mod cephfs;
-mod command;
+pub(crate) mod command;
 mod error;
 mod exit;
 mod filesystem;

@@ -84,6 +84,11 @@ fn found(default: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
+/// The file of settings that is read, where there is one.
+pub(super) fn file(matches: &ArgMatches) -> Option<PathBuf> {
+    read_file(matches).ok().flatten().map(|(path, _)| path)
+}
+
 /// How the cluster is reached, with every time limit at most `limit`.
 pub(super) fn access(ceph: &CephAccess, limit: Option<Duration>) -> Access {
     let at_most = |time: Duration| limit.map_or(time, |limit| time.min(limit));

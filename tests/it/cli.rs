@@ -7,6 +7,7 @@ mod documents;
 mod fake_daemon;
 mod serve;
 mod settings;
+mod support;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

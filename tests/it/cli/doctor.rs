@@ -6,7 +6,7 @@ use super::Program;
 use super::fake_daemon::start;
 
 /// A host whose monitor refuses connections at once.
-fn host() -> Program {
+pub(super) fn host() -> Program {
     let program = Program::new();
     std::fs::write(program.path("ceph.conf"), "[global]\nmon host = v1:127.0.0.1:1\n")
         .expect("a file");
@@ -17,7 +17,8 @@ fn host() -> Program {
     program
 }
 
-fn words(program: &Program) -> Vec<String> {
+/// A command that takes the daemon's settings, with those of that host.
+pub(super) fn words(command: &str, program: &Program) -> Vec<String> {
     let folder = |name: &str| program.path(name).display().to_string();
     let settings = [
         ("ceph-conf", folder("ceph.conf")),
@@ -28,13 +29,13 @@ fn words(program: &Program) -> Vec<String> {
         ("connect-timeout", "1s".to_owned()),
     ];
     let flags = settings.map(|(name, value)| format!("--{name}={value}"));
-    ["doctor".to_owned()].into_iter().chain(flags).collect()
+    [command.to_owned()].into_iter().chain(flags).collect()
 }
 
 #[test]
 fn without_a_daemon_and_a_cluster_each_trouble_is_named_with_its_cure() {
     let program = host();
-    let ran = program.run(&words(&program));
+    let ran = program.run(&words("doctor", &program));
     for line in [
         "✓ settings: all are valid",
         "names the monitors: v1:127.0.0.1:1",
@@ -58,7 +59,7 @@ fn a_daemon_that_answers_adds_what_it_sees() {
     let found = r#"{"findings":[{"check":"claims","verdict":"warning","detail":"one is stale",
         "advice":"wait"}]}"#;
     start(&program.socket(), Box::leak(Box::new([("GET /ceph/v1/doctor", 200, found)])));
-    let ran = program.run(&words(&program));
+    let ran = program.run(&words("doctor", &program));
     assert!(ran.stdout.contains("! claims: one is stale\n    → wait\n"), "{}", ran.stdout);
     assert!(ran.stdout.contains("a daemon listens on"), "{}", ran.stdout);
 }
