@@ -24,10 +24,7 @@ stop: ## end what `make try`, `make plugin` and `make lab` started, and leave no
 lab: ## two virtual hosts with a kernel, a Docker engine and the driver each: cut, freeze and kill them
 	@tests/lab/lab
 
-lab-plugin: ## the same with the driver as a managed plugin of that engine
-	@tests/lab/try plugin
-
-stop: ## end what `make lab` started, and leave nothing behind
+lab-stop: ## end what `make lab` started, and leave nothing behind
 	@tests/lab/hosts stop
 
 check: ## formatting, clippy, documentation, shell scripts, licences
