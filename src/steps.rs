@@ -11,7 +11,6 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::around::Around;
-use crate::{ceph, system};
 
 /// How many steps are told.
 const TOLD: usize = 3;
@@ -66,22 +65,6 @@ impl fmt::Display for Steps {
 pub(crate) struct Stopwatch;
 
 impl Around for Stopwatch {
-    fn cluster<T>(
-        &self,
-        call: &'static str,
-        run: impl FnOnce() -> ceph::Result<T>,
-    ) -> ceph::Result<T> {
-        self.infallible(call, run)
-    }
-
-    fn system<T>(
-        &self,
-        call: &'static str,
-        run: impl FnOnce() -> system::Result<T>,
-    ) -> system::Result<T> {
-        self.infallible(call, run)
-    }
-
     fn infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let answer = run();
