@@ -5,20 +5,22 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{RECORDER, SOON, VERIFIER, assert_recording, at_data, recorded};
-use crate::support::daemon::{run, timed, within};
-use crate::support::host::{Host, IMAGE, on_newest, text};
+use crate::support::daemon::{key_in, run, timed, within};
+use crate::support::host::{Host, on_newest, text};
 
 /// The plugin's name, and so the driver's.
 const PLUGIN: &str = "packaged";
 
 /// How the engine lists the driver.
 const DRIVER: &str = "packaged:latest";
+
+/// Where a plugin looks for its key, in `/etc/ceph`.
+const KEYRING: &str = "ceph.client.packaged.keyring";
 
 /// Where the registry listens.
 const REGISTRY: &str = "127.0.0.1:5103";
@@ -49,7 +51,7 @@ impl<'a> Plugin<'a> {
             "profile rbd pool=rbd namespace=packaged",
         ];
         let key = host.lab().ceph(&caps);
-        write(&etc.path().join("ceph.client.packaged.keyring"), &key);
+        write(&etc.path().join(KEYRING), &key);
         let mut namespace = timed(30, "rbd");
         namespace.args(["namespace", "create", "rbd/packaged"]).env("CEPH_CONF", host.lab().conf());
         // There already, from the test before.
@@ -59,14 +61,6 @@ impl<'a> Plugin<'a> {
         let bound = host.inside(10, &["mount", "--bind", folder, "/etc/ceph"]);
         assert!(bound.status.success(), "{bound:?}");
         Self { host, etc }
-    }
-
-    /// Its key, which must not be told.
-    fn key(&self) -> String {
-        let keyring = fs::read_to_string(self.etc.path().join("ceph.client.packaged.keyring"));
-        let keyring = keyring.expect("the key");
-        let key = keyring.lines().find_map(|line| line.trim().strip_prefix("key = "));
-        key.expect("a keyring has a key").to_owned()
     }
 
     fn docker(&self, words: &[&str]) -> String {
@@ -142,13 +136,6 @@ fn process_of(host: &Host) -> u32 {
     numbers.into_iter().find(ours).expect("the plugin runs")
 }
 
-/// A container that uses the volume, and may fail.
-fn try_script(host: &Host, volume: &str, script: &str) -> Output {
-    let data = format!("{volume}:/data");
-    let words = ["run", "--rm", "--network", "none", "-v", &data, IMAGE, "sh", "-c", script];
-    host.docker().run(&words)
-}
-
 /// Ends the writer; the next container has its volume, and finds every acknowledged record.
 #[track_caller]
 fn assert_kept(host: &Host, volume: &str, writer: &str) {
@@ -156,7 +143,7 @@ fn assert_kept(host: &Host, volume: &str, writer: &str) {
     host.docker().ok(&["rm", "--force", writer]);
     let mut said = String::new();
     let whole = within(SOON, || {
-        said = text(&try_script(host, volume, VERIFIER));
+        said = text(&host.docker().try_script(at_data!(volume), VERIFIER));
         said.trim().parse::<u64>().is_ok_and(|there| there >= acknowledged)
     });
     assert!(whole, "{acknowledged} were acknowledged: {said}");
@@ -190,7 +177,7 @@ fn a_container_writes_on_while_its_plugin_crashes_and_is_disabled() {
         let process = i32::try_from(process_of(host)).expect("a process number");
         kill(Pid::from_raw(process), Signal::SIGKILL).expect("the plugin is killed");
         assert_recording(docker, &writer);
-        let reads = || try_script(host, &volume, "test -s /data/log").status.success();
+        let reads = || docker.try_script(at_data!(volume), "test -s /data/log").status.success();
         assert!(within(SOON, reads), "the engine starts it again");
 
         assert!(docker.refused(&["plugin", "disable", PLUGIN]).contains("in use"));
@@ -199,7 +186,8 @@ fn a_container_writes_on_while_its_plugin_crashes_and_is_disabled() {
         plugin.enable();
         assert_recording(docker, &writer);
         assert_kept(host, &volume, &writer);
-        assert!(!docker.ok(&["plugin", "inspect", PLUGIN]).contains(&plugin.key()));
+        let key = key_in(&plugin.etc.path().join(KEYRING));
+        assert!(!docker.ok(&["plugin", "inspect", PLUGIN]).contains(&key));
     });
 }
 

@@ -103,6 +103,13 @@ impl Lab {
     }
 }
 
+/// The key of a keyring, which must not be told anywhere.
+pub(crate) fn key_in(keyring: &Path) -> String {
+    let keyring = fs::read_to_string(keyring).expect("the keyring is there");
+    let key = keyring.lines().find_map(|line| line.trim().strip_prefix("key = "));
+    key.expect("the keyring has a key").to_owned()
+}
+
 /// A daemon, running or not, and its folder.
 #[derive(Debug)]
 pub(crate) struct Daemon {

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{EAGER, Host};
-use crate::support::daemon::{loops_below, mounts_of, processes_naming, within};
+use crate::support::daemon::{key_in, loops_below, mounts_of, processes_naming, within};
 
 /// How long it may take until nothing is left: the references' grace, and a look around.
 pub(crate) const CLEARED: Duration = Duration::from_secs(60);
@@ -76,19 +76,13 @@ impl Host {
             log.lines().filter(|line| line.contains(" ERROR ") || line.contains("panicked"));
         let errors: Vec<&str> = errors.filter(announced).collect();
         assert!(errors.is_empty(), "errors that nobody announced: {errors:#?}");
-        let secret = self.secret();
+        let secret = key_in(&self.lab.keyring());
         let engine = std::fs::read_to_string(self.folder.join("log/dockerd.log"));
         let engine = engine.expect("the engine's log");
         let said = self.docker().said();
         for (what, text) in [("daemon's log", log), ("engine's log", &engine), ("output", &said)] {
             assert!(!text.contains(&secret), "the {what} holds the key");
         }
-    }
-
-    fn secret(&self) -> String {
-        let keyring = std::fs::read_to_string(self.lab.keyring()).expect("the keyring is there");
-        let secret = keyring.lines().find_map(|line| line.trim().strip_prefix("key = "));
-        secret.expect("the keyring has a key").to_owned()
     }
 
     /// For a failed test.

@@ -81,6 +81,11 @@ impl Docker {
         self.refused(&run_words(&["--rm"], options, script))
     }
 
+    /// The same, where it may fail.
+    pub(crate) fn try_script(&self, options: &[&str], script: &str) -> Output {
+        self.run(&run_words(&["--rm"], options, script))
+    }
+
     /// Starts a container that goes on running.
     #[track_caller]
     pub(crate) fn start(&self, name: &str, options: &[&str], script: &str) {
