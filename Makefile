@@ -6,7 +6,7 @@ T ?=
 # A part of the benchmark: control, data, cephfs, catalog or hosts.
 B ?=
 
-.PHONY: help try plugin stop lab lab-stop test check bench soak
+.PHONY: help try plugin package stop lab lab-stop test check bench soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -16,6 +16,12 @@ try: ## a Ceph cluster, a Docker engine and the driver, running on this machine:
 
 plugin: ## the same with the driver as a managed plugin of that engine
 	@tests/lab/try plugin
+
+package: ## the Debian package, in target/package
+	@tests/lab/packages build package
+	cargo build --locked --release
+	@rm -rf target/package
+	@dist/debian/build target/release/docker-ceph target/package
 
 stop: ## end what `make try`, `make plugin` and `make lab` started, and leave nothing behind
 	@tests/lab/hosts stop

@@ -14,7 +14,7 @@ mod old_files;
 mod older_engines;
 mod operator;
 mod outage;
-mod packaging;
+pub(crate) mod packaging;
 pub(crate) mod postgres;
 mod raw_calls;
 mod restart_policies;

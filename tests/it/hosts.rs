@@ -11,6 +11,7 @@ mod fences;
 mod krbd;
 mod lab;
 mod nbd;
+mod packaging;
 mod postgres;
 mod running;
 mod snapshots;

@@ -315,7 +315,7 @@ impl Machine {
 
     /// Until the daemon has reached the cluster, which takes its time here, it says of every name
     /// that there is such a volume, and stands by what it has said.
-    fn await_cluster(&self) {
+    pub(crate) fn await_cluster(&self) {
         let reached = within_by(SOON, Duration::from_secs(1), || {
             let number = NAMES.fetch_add(1, Ordering::Relaxed);
             let unknown = json!({"Name": format!("nobody-has-this-{number}")});
@@ -428,6 +428,11 @@ impl Machine {
     pub(crate) fn boot_with_systemd(&mut self) {
         self.boot_with(&[("HOST_SYSTEMD", env!("CARGO_BIN_EXE_docker-ceph"))]);
         self.await_cluster();
+    }
+
+    /// The same without the driver, which can then be installed.
+    pub(crate) fn boot_with_systemd_alone(&mut self) {
+        self.boot_with(&[("HOST_SYSTEMD", "none")]);
     }
 
     fn boot_with(&mut self, variables: &[(&str, &str)]) {

@@ -30,8 +30,8 @@ impl Network {
         Self { folder, holder }
     }
 
-    /// Its folder.
-    pub(super) fn folder(&self) -> &Path {
+    /// Its folder, which the hosts see too.
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
