@@ -7,6 +7,8 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::steps::step;
+
 /// When work has to be over, and whether it was called off before.
 #[derive(Debug, Clone)]
 pub struct Deadline {
@@ -73,9 +75,15 @@ impl Deadline {
         self.left().is_zero() || self.stop.is_stopped()
     }
 
-    /// Waits for `pause` or until the deadline, and says whether there is still time to go on.
+    /// Waits for `pause` or until the deadline, and says whether there is still time to go on. As a step of
+    /// an operation it is `wait.again`: something is tried again afterwards.
     #[must_use]
     pub fn wait(&self, pause: Duration) -> bool {
+        step("wait.again", || self.pause(pause));
+        !self.is_over()
+    }
+
+    fn pause(&self, pause: Duration) {
         let until = self.at.min(Instant::now() + pause);
         let mut stopped = self.stop.flag();
         while !*stopped {
@@ -86,8 +94,6 @@ impl Deadline {
             let waited = self.stop.0.1.wait_timeout(stopped, left);
             stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(stopped);
-        !self.is_over()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Where the time of an operation went: which calls to the cluster and to the host it made, and how
 //! long they took.
 //!
-//! Each operation is a job on a thread of its own ([`crate::protocol`]) that makes its calls one after
-//! another. [`measured`] begins a list for the thread, [`Stopwatch`] stands around every call and adds
-//! to it, and what took long is told by [`Steps`]. What helper threads do counts as `the rest`.
+//! Each operation, a request's or one that the daemon does by itself, is a job on a thread of its own
+//! that makes its calls one after another. [`watched`] begins a list for the thread, [`Stopwatch`] stands around every call and adds
+//! to it, as [`step`] does for waiting, and what took long is logged with [`Steps`]. What helper threads do
+//! counts as `the rest`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::around::Around;
+
+/// What takes longer than this is logged.
+const SLOW: Duration = Duration::from_secs(5);
 
 /// How many steps are told.
 const TOLD: usize = 3;
@@ -25,20 +29,43 @@ type Calls = BTreeMap<&'static str, (Duration, u32)>;
 
 /// What an operation did.
 #[derive(Debug)]
-pub(crate) struct Steps {
+struct Steps {
     /// How long all of it took.
-    pub(crate) took: Duration,
+    took: Duration,
     calls: Calls,
 }
 
+/// Does `work`, and logs where the time went if it took long.
+pub(crate) fn watched<T>(work: impl FnOnce() -> T) -> T {
+    let (done, steps) = measured(work);
+    if steps.took > SLOW {
+        tracing::warn!(took_ms = steps.took.as_millis(), %steps, "slow");
+    }
+    done
+}
+
 /// Does `work`, and says how long it took and where.
-pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, Steps) {
+fn measured<T>(work: impl FnOnce() -> T) -> (T, Steps) {
     let outer = CALLS.replace(Some(Calls::new()));
     let begun = Instant::now();
     let done = work();
     let took = begun.elapsed();
     let calls = CALLS.replace(outer).unwrap_or_default();
     (done, Steps { took, calls })
+}
+
+/// Does `work` as a step of the operation that this thread is at work for, if it is.
+pub(crate) fn step<T>(name: &'static str, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let done = work();
+    let took = begun.elapsed();
+    CALLS.with_borrow_mut(|calls| {
+        if let Some((so_far, times)) = calls.as_mut().map(|of| of.entry(name).or_default()) {
+            *so_far += took;
+            *times += 1;
+        }
+    });
+    done
 }
 
 impl fmt::Display for Steps {
@@ -66,16 +93,7 @@ pub(crate) struct Stopwatch;
 
 impl Around for Stopwatch {
     fn infallible<T>(&self, call: &'static str, run: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
-        let answer = run();
-        let took = begun.elapsed();
-        CALLS.with_borrow_mut(|calls| {
-            if let Some((so_far, times)) = calls.as_mut().map(|of| of.entry(call).or_default()) {
-                *so_far += took;
-                *times += 1;
-            }
-        });
-        answer
+        step(call, run)
     }
 }
 

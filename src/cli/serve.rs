@@ -32,7 +32,7 @@ use crate::logging::{self, VERSION};
 use crate::protocol::socket::{DEFAULT_MODE, Listening, listen_on, passed_by_manager};
 use crate::protocol::{Limits, Listeners, MetricsListener, serve};
 use crate::service::{Service, ServiceSettings};
-use crate::steps::Stopwatch;
+use crate::steps::{Stopwatch, watched};
 use crate::system::{LinuxSettings, LinuxSystem, System};
 use crate::volume::Location;
 
@@ -210,7 +210,9 @@ fn repeat(
         let _ended = ended;
         while !stop.is_stopped() {
             let deadline = Deadline::with_stop(limit, stop.clone());
-            if catch_unwind(AssertUnwindSafe(|| act(&service, &deadline))).is_err() {
+            let work = || watched(|| act(&service, &deadline));
+            let span = tracing::info_span!("background", what);
+            if catch_unwind(AssertUnwindSafe(|| span.in_scope(work))).is_err() {
                 tracing::error!(what, "panicked; it is tried again");
             }
             // The pause is over, or the stop has come: the loop's condition tells.

@@ -18,10 +18,7 @@ use super::metrics::Requests;
 use super::{Limits, Verbs};
 use crate::deadline::{Deadline, Stop};
 use crate::service::{ErrorKind, Result, VolumeError};
-use crate::steps::measured;
-
-/// What takes longer is told with the steps that took the time.
-const SLOW: Duration = Duration::from_secs(5);
+use crate::steps::watched;
 
 /// All that jobs share.
 #[derive(Debug)]
@@ -101,10 +98,7 @@ impl Jobs {
         let (op, volume, quick) = (call.op, call.volume.clone(), call.quick);
         tokio::task::spawn_blocking(move || {
             let _in_span = span.enter();
-            let (result, steps) = measured(|| guarded(op, &volume, quick, || work(&*verbs, &by)));
-            if steps.took > SLOW {
-                tracing::warn!(took_ms = steps.took.as_millis(), %steps, "slow");
-            }
+            let result = watched(|| guarded(op, &volume, quick, || work(&*verbs, &by)));
             // Where nobody listens any more, the result is dropped: that is what undoes a mount.
             drop(answer.send(result));
             drop(held);

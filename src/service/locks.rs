@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::steps::step;
 use crate::volume::VolumeName;
 
 /// The names that somebody works on.
@@ -22,8 +23,13 @@ pub(super) struct NameGuard<'a> {
 }
 
 impl NameLocks {
-    /// Waits for the name; `None` where the deadline comes first.
+    /// Waits for the name; `None` where the deadline comes first. As a step of an operation it is
+    /// `wait.volume`.
     pub(super) fn lock(&self, name: &VolumeName, deadline: &Deadline) -> Option<NameGuard<'_>> {
+        step("wait.volume", || self.wait(name, deadline))
+    }
+
+    fn wait(&self, name: &VolumeName, deadline: &Deadline) -> Option<NameGuard<'_>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         while !held.insert(name.clone()) {
             if deadline.is_over() {

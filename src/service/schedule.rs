@@ -36,6 +36,7 @@ use jiff::Timestamp;
 
 use super::{Result, Service, Verb};
 use crate::deadline::Deadline;
+use crate::steps::watched;
 use crate::volume::{Due, Record, RecordState, VolumeName};
 use index::{Index, Next};
 use time::{ClusterTime, Moment};
@@ -95,9 +96,10 @@ impl Service {
         };
         let serve = |volume| {
             let service = self.me.upgrade().expect("it is alive: this is a method of it");
+            let span = tracing::info_span!("schedule", %volume);
             let place = Place { service, volume, next: Next::Failed };
             let (moment, deadline) = (moment.clone(), deadline.clone());
-            thread::spawn(move || place.serve(&moment, &deadline))
+            thread::spawn(move || span.in_scope(|| watched(|| place.serve(&moment, &deadline))))
         };
         due.into_iter().map(serve).collect()
     }
