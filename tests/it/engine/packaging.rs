@@ -1,7 +1,8 @@
 //! What is built for those who install the driver: the managed plugin and the Debian package.
 
 pub(crate) mod debian;
-mod plugin;
+pub(crate) mod plugin;
+mod privileges;
 
 use std::fs;
 use std::path::Path;

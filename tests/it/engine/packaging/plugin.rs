@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -15,7 +16,7 @@ use crate::support::daemon::{key_in, run, timed, within};
 use crate::support::host::{Host, on_newest, text};
 
 /// The plugin's name, and so the driver's.
-const PLUGIN: &str = "packaged";
+pub(super) const PLUGIN: &str = "packaged";
 
 /// How the engine lists the driver.
 const DRIVER: &str = "packaged:latest";
@@ -27,16 +28,16 @@ const KEYRING: &str = "ceph.client.packaged.keyring";
 const REGISTRY: &str = "127.0.0.1:5103";
 
 /// The engine gives as long to each call of a plugin that is enabled so.
-const ENABLE: [&str; 4] = ["plugin", "enable", "--timeout", "120"];
+pub(crate) const ENABLE: [&str; 4] = ["plugin", "enable", "--timeout", "120"];
 
 /// A plugin, and what it is told of the cluster. It is removed with this.
-struct Plugin<'a> {
+pub(super) struct Plugin<'a> {
     host: &'a Host,
     etc: tempfile::TempDir,
 }
 
 impl<'a> Plugin<'a> {
-    fn new(host: &'a Host) -> Self {
+    pub(super) fn new(host: &'a Host) -> Self {
         let etc = tempfile::tempdir().expect("a folder");
         let conf = fs::read_to_string(host.lab().conf()).expect("the cluster's configuration");
         let named = |line: &&str| ["fsid", "mon host"].iter().any(|name| line.starts_with(name));
@@ -69,11 +70,8 @@ impl<'a> Plugin<'a> {
     }
 
     /// Tells the plugin of the cluster.
-    fn set_up(&self) {
-        self.docker(&[
-            "plugin",
-            "set",
-            PLUGIN,
+    pub(super) fn set_up(&self) {
+        self.set(&[
             "DOCKER_CEPH_CLIENT_ID=packaged",
             "DOCKER_CEPH_NAMESPACE=packaged",
             "DOCKER_CEPH_MAPPER=fuse",
@@ -81,8 +79,19 @@ impl<'a> Plugin<'a> {
         ]);
     }
 
+    pub(super) fn set(&self, settings: &[&str]) {
+        self.docker(&[&["plugin", "set", PLUGIN], settings].concat());
+    }
+
     fn enable(&self) {
         self.docker(&[&ENABLE[..], &[PLUGIN]].concat());
+    }
+
+    /// The operator's tool; its outcome.
+    pub(super) fn tool(&self, words: &[&str]) -> Output {
+        let socket = format!("/run/docker/plugins/{}/ceph.sock", id(self.host));
+        let program = env!("CARGO_BIN_EXE_docker-ceph");
+        self.host.inside(60, &[&[program, "--socket", &socket], words].concat())
     }
 
     fn volume(&self) -> String {
@@ -105,20 +114,23 @@ impl Drop for Plugin<'_> {
 }
 
 /// Builds the plugin's folder, and says its checksum.
-fn build(folder: &Path) -> String {
+pub(crate) fn build(folder: &Path) -> String {
     built(60, "plugin/build", |command| {
         command.arg(folder);
     })("sha256")
 }
 
-fn create(host: &Host, name: &str, folder: &Path) {
+pub(super) fn create(host: &Host, name: &str, folder: &Path) {
     host.docker().ok(&["plugin", "create", name, folder.to_str().expect("the path is text")]);
+}
+
+fn id(host: &Host) -> String {
+    host.docker().ok(&["plugin", "inspect", "--format", "{{.Id}}", PLUGIN])
 }
 
 /// The process of the plugin: the one daemon that runs in a plugin's root file system.
 fn process_of(host: &Host) -> u32 {
-    let id = host.docker().ok(&["plugin", "inspect", "--format", "{{.Id}}", PLUGIN]);
-    let groups = format!("/{id}");
+    let groups = format!("/{}", id(host));
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let ours = |number: &u32| {
