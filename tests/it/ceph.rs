@@ -9,7 +9,7 @@ mod lab;
 mod leases;
 mod liveness;
 mod messages;
-mod metrics;
+pub(crate) mod metrics;
 mod monitor;
 mod objects;
 mod outage;

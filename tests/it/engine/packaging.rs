@@ -9,7 +9,18 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::daemon::{run, timed};
-use crate::support::host::text;
+use crate::support::host::{Host, NEWEST, on, text};
+use crate::support::repeats;
+
+/// Runs a test on the newest engine; with many repeats on the older ones as well.
+fn on_engines(test: impl Fn(&mut Host)) {
+    let older = ["20.10", "26.1"];
+    let versions = if repeats() > 1 { &older[..] } else { &[] };
+    for version in versions.iter().chain(&[NEWEST]) {
+        println!("on {version}");
+        on(version, &test);
+    }
+}
 
 /// Runs one of the scripts that build what is installed, with the program that these tests have; what it
 /// says of itself, by name.

@@ -10,10 +10,11 @@ use std::process::Output;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{built, write};
+use super::{built, on_engines, write};
+use crate::ceph::metrics::{free_port, get};
 use crate::engine::{RECORDER, SOON, VERIFIER, assert_recording, at_data, recorded};
 use crate::support::daemon::{key_in, run, timed, within};
-use crate::support::host::{Host, on_newest, text};
+use crate::support::host::{Docker, Host, text};
 
 /// The plugin's name, and so the driver's.
 pub(super) const PLUGIN: &str = "packaged";
@@ -154,6 +155,19 @@ fn assert_kept(host: &Host, volume: &str, writer: &str) {
     assert!(whole, "{acknowledged} were acknowledged: {said}");
 }
 
+/// What an engine asks is counted, and what it is refused can be found in the log.
+#[track_caller]
+fn assert_observed(docker: &Docker, port: u16, volume: &str) {
+    let told = get(port, "/metrics").expect("metrics");
+    let mounts = told.lines().filter(|line| line.contains(r#"operation="mount""#));
+    let counted =
+        mounts.into_iter().any(|line| line.contains("requests_total") && line.ends_with(" 1"));
+    let mounted = told.lines().any(|line| line.contains("_volume_") && line.contains(volume));
+    assert!(counted && mounted, "{told}");
+    let words = ["volume", "create", "--driver", PLUGIN, "-o", "size=none", "refused"];
+    assert!(docker.refused(&words).contains("(request "));
+}
+
 #[test]
 fn a_plugin_of_the_same_program_has_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -163,12 +177,14 @@ fn a_plugin_of_the_same_program_has_the_same_bytes() {
 
 #[test]
 fn a_container_writes_on_while_its_plugin_crashes_and_is_disabled() {
-    on_newest(|host| {
+    on_engines(|host| {
         let built = tempfile::tempdir().expect("a folder");
         build(built.path());
         let plugin = Plugin::new(host);
         create(host, PLUGIN, built.path());
         plugin.set_up();
+        let metrics = free_port();
+        plugin.set(&[&format!("DOCKER_CEPH_METRICS_LISTEN=127.0.0.1:{metrics}")]);
         plugin.enable();
         // The host's own driver knows nothing of it, and the other way.
         let (volume, own) = (plugin.volume(), host.volume(&[]));
@@ -179,6 +195,7 @@ fn a_container_writes_on_while_its_plugin_crashes_and_is_disabled() {
         let (docker, writer) = (host.docker(), host.fresh("writer"));
         docker.start(&writer, at_data!(volume), RECORDER);
         assert_recording(docker, &writer);
+        assert_observed(docker, metrics, &volume);
         let process = i32::try_from(process_of(host)).expect("a process number");
         kill(Pid::from_raw(process), Signal::SIGKILL).expect("the plugin is killed");
         assert_recording(docker, &writer);
@@ -198,7 +215,7 @@ fn a_container_writes_on_while_its_plugin_crashes_and_is_disabled() {
 
 #[test]
 fn a_plugin_comes_from_a_registry_and_is_upgraded_under_its_volumes() {
-    on_newest(|host| {
+    on_engines(|host| {
         host.load_image("registry");
         let (docker, registry) = (host.docker(), host.fresh("registry"));
         let address = format!("REGISTRY_HTTP_ADDR={REGISTRY}");
