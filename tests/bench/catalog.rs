@@ -1,6 +1,8 @@
-//! `List` and `Get` where there are ten thousand volumes, and others change them.
+//! `List`, `Get` and metrics where there are ten thousand volumes, and others change them.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +19,12 @@ const CALLS: u32 = 50;
 const WRITERS: u32 = 8;
 
 /// In the order in which they are printed.
-const WHAT: [&str; 4] = [
+const WHAT: [&str; 5] = [
     "get",
     "list, nothing changed",
     "list after another host's change",
     "list after a create or remove here",
+    "a scrape of metrics",
 ];
 
 pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
@@ -40,6 +43,7 @@ pub(crate) fn report(lab: &Lab, driver: &Daemon, records: u32) {
         assert!(times.take(WHAT[3], || list(driver)).contains("\"own\""));
         call(driver, "Remove", &json!({"Name": "own"}));
         times.take(WHAT[3], || list(driver));
+        times.take(WHAT[4], || scrape(driver));
     }
     println!("\n{records} volumes in the catalog, medians of {CALLS} calls or more in ms");
     for what in WHAT {
@@ -81,6 +85,22 @@ fn list(driver: &Daemon) -> String {
     let mut stream = crate::daemon::send(&socket, "VolumeDriver.List", "{}").expect("sent");
     stream.read_to_string(&mut answer).expect("an answer");
     answer
+}
+
+/// Where the daemon tells its metrics.
+pub(crate) fn metrics_of(driver: &Daemon) -> PathBuf {
+    driver.folder().join("metrics.sock")
+}
+
+fn scrape(driver: &Daemon) {
+    let mut stream = UnixStream::connect(metrics_of(driver)).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.contains("docker_volume_ceph_volumes{kind=\"rbd\",state=\"ready\"}"),
+        "{answer}"
+    );
 }
 
 fn name(n: u32) -> VolumeName {

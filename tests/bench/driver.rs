@@ -83,6 +83,8 @@ fn main() {
     }
     let lab = daemon::Lab::of_environment();
     let mut driver = daemon::Daemon::new(&lab);
+    let metrics = catalog::metrics_of(&driver).display().to_string();
+    driver.set_env("DOCKER_CEPH_METRICS_LISTEN", metrics);
     driver.start();
     if parts.contains(&"control") {
         let volumes = setting("DOCKER_CEPH_BENCH_VOLUMES", 20);
