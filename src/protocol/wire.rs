@@ -12,6 +12,9 @@ use crate::volume::Options;
 /// What goes into the `Content-Type` of every answer.
 pub(super) const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.1+json";
 
+/// The mount ID of every Podman, for all containers and volumes: it counts mounts by itself.
+pub(super) const PODMAN: &str = "2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2";
+
 /// `VolumeDriver.Create`.
 #[derive(Debug, Deserialize)]
 pub(super) struct CreateRequest {

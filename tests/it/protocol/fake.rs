@@ -203,7 +203,10 @@ impl Verbs for Fake {
 
     fn unmount(&self, name: &VolumeName, id: &MountId, _: &Deadline) -> Result<()> {
         self.begin(format!("unmount {name} {id}"));
-        Ok(())
+        match name.as_str().starts_with("busy") {
+            true => Err(VolumeError::new("unmount", name, ErrorKind::InUse, "held by bash")),
+            false => Ok(()),
+        }
     }
 
     fn get(&self, name: &VolumeName) -> Lookup {

@@ -115,6 +115,22 @@ async fn a_mount_with_no_usable_mountpoint_is_an_error_and_undone() {
     daemon.fake.until("unmount nowhere m1", 1).await;
 }
 
+/// It would take an error for "still mounted", and never ask for the mount again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unmount_that_failed_is_told_to_docker_and_not_to_podman() {
+    let daemon = Daemon::start().await;
+    let podman = "2f73349cfc4630255319c6c8dfc1b46a8996ace9d14d8e07563b165915918ec2";
+    let unmount = |id| {
+        let body = format!("{{\"Name\":\"busy\",\"ID\":\"{id}\"}}");
+        engine_request("/VolumeDriver.Unmount", &body)
+    };
+    let to_docker = daemon.send(&unmount("2996a29a")).await;
+    assert_eq!((to_docker.status, to_docker.err().as_str()), (500, "unmount busy: held by bash"));
+    let to_podman = daemon.send(&unmount(podman)).await;
+    assert_eq!((to_podman.status, to_podman.body.as_str()), (200, r#"{"Err":""}"#));
+    assert_eq!(daemon.fake.calls().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_hang_up_at_any_moment_leave_no_mount_that_nobody_heard_of() {
     let daemon = Daemon::start().await;
