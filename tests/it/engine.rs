@@ -8,6 +8,7 @@ mod bad_input;
 mod cephfs;
 mod daemon;
 mod engine_restarts;
+mod examples;
 mod full_pool;
 mod main_job;
 mod old_files;

@@ -446,7 +446,7 @@ fn an_image_pushed_to_one_registry_is_pulled_from_another_on_the_same_volume() {
     });
 }
 
-/// `docs/examples/logs.yaml`: a file for each writer, and a reader that sees all of them grow.
+/// As in `examples/logs.yaml`: a file for each writer, and a reader that sees all of them grow.
 #[test]
 fn logs_of_two_hosts_are_read_by_a_third_container_while_they_are_written() {
     on_two(|one, other| {

@@ -166,7 +166,7 @@ fn client(host: &Host) -> PathBuf {
 }
 
 /// Writes a hook, such as `pre-snapshot/10-test`, into the folder of hooks.
-fn hook(folder: &Path, name: &str, script: &str) {
+pub(super) fn hook(folder: &Path, name: &str, script: &str) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");

@@ -25,7 +25,7 @@ const COUNTER: &str = "\
 
 /// A test in a Swarm of two, with a volume.
 fn in_a_swarm(one: &mut Host, other: &mut Host, test: impl FnOnce(&Host, &mut Host, String)) {
-    let bridge = Bridge { was_there: Bridge::is_there() };
+    let bridge = Bridge::watched();
     let volume = one.volume(&[]);
     make((one.docker(), "127.0.0.11"), (other.docker(), "127.0.0.12"), &volume);
     test(one, other, volume);
@@ -38,11 +38,16 @@ fn in_a_swarm(one: &mut Host, other: &mut Host, test: impl FnOnce(&Host, &mut Ho
 
 /// [`BRIDGE`] lies in the network of this machine, where an engine keeps one that it
 /// has not made, and where a failed test would leave it: its hosts end, and it is not theirs.
-struct Bridge {
+pub(super) struct Bridge {
     was_there: bool,
 }
 
 impl Bridge {
+    /// To be dropped when no engine is in a Swarm any more.
+    pub(super) fn watched() -> Self {
+        Self { was_there: Self::is_there() }
+    }
+
     fn is_there() -> bool {
         Path::new("/sys/class/net").join(BRIDGE).exists()
     }

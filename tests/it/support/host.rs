@@ -239,6 +239,15 @@ impl Host {
         name
     }
 
+    /// Removes volumes for good, protected or not, where they are there: those whose names the test
+    /// cannot choose, and what a failed one has left of them.
+    pub(crate) fn wipe(&self, volumes: &[&str]) {
+        for volume in volumes {
+            self.try_tool(&["unprotect", volume]);
+            self.try_tool(&["rm", "--policy", "delete", volume]);
+        }
+    }
+
     /// A new volume of 64 MiB, or with these options; it is removed when the test is over.
     #[track_caller]
     pub(crate) fn volume(&self, options: &[&str]) -> String {

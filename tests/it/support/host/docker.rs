@@ -1,6 +1,8 @@
 //! The engine's command line, every command with a time limit.
 
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +22,7 @@ pub(crate) struct Docker {
     command: Vec<String>,
     address: String,
     config: PathBuf,
+    environment: Vec<(String, String)>,
     /// Everything that was printed, for a search for what must not be.
     said: Arc<Mutex<String>>,
 }
@@ -27,7 +30,23 @@ pub(crate) struct Docker {
 impl Docker {
     /// The words that start the client, the engine's address, and the client's own folder.
     pub(crate) fn new(command: Vec<String>, address: String, config: PathBuf) -> Self {
-        Self { command, address, config, said: Arc::default() }
+        Self { command, address, config, environment: Vec::new(), said: Arc::default() }
+    }
+
+    /// The same with more variables in the environment of its commands.
+    pub(crate) fn with(&self, environment: &[(&str, &str)]) -> Self {
+        let environment = environment.iter().map(|&(name, value)| (name.into(), value.into()));
+        Self { environment: environment.collect(), ..self.clone() }
+    }
+
+    /// Gives the client a plugin, which is `docker NAME` for a program `docker-NAME`.
+    pub(crate) fn add_plugin(&self, program: &Path) {
+        let folder = self.config.join("cli-plugins");
+        fs::create_dir_all(&folder).expect("a folder for plugins");
+        let link = folder.join(program.file_name().expect("a program"));
+        if !link.exists() {
+            symlink(program, link).expect("linked");
+        }
     }
 
     /// A command, not started yet.
@@ -35,6 +54,7 @@ impl Docker {
         let mut command = timed(LIMIT, &self.command[0]);
         command.args(&self.command[1..]).args(words);
         command.env("DOCKER_HOST", &self.address).env("DOCKER_CONFIG", &self.config);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
