@@ -34,6 +34,7 @@ mod handler;
 mod jobs;
 mod metrics;
 mod path;
+mod questions;
 mod reply;
 mod request_id;
 mod server;

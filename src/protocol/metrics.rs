@@ -21,33 +21,30 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Mutex;
 
 pub(super) use requests::Requests;
 
 use super::Verbs;
-use super::server::ACCEPT_PAUSE;
+use super::questions::{self, Allowance, Answer};
 use super::socket::{DEFAULT_MODE, Listening, SocketError, SocketFile, listen_on};
 
 /// What all names begin with.
 const PREFIX: &str = "docker_volume_ceph";
 
-/// How long the head of a request may take, and a connection be idle.
-const HEAD: Duration = Duration::from_secs(60);
+/// What those who scrape may take: they come again and again, on connections that stay.
+const ALLOWANCE: Allowance =
+    Allowance { head: Duration::from_secs(60), one_request_in: None, connections: 64 };
 
 /// Where metrics are asked for.
 #[derive(Debug)]
@@ -84,18 +81,14 @@ impl MetricsListener {
         match self.0 {
             Kind::Tcp(listener) => {
                 let listener = TcpListener::from_std(listener)?;
-                loop {
-                    let accepted = listener.accept().await;
-                    answer_on(accepted.map(|(stream, _)| stream), &source).await;
-                }
+                let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(it, _)| it);
+                Ok(questions::serve(accept, ALLOWANCE, source).await)
             }
             Kind::Unix(listening) => {
                 let (listener, _file): (_, Option<SocketFile>) = listening.split();
                 let listener = UnixListener::from_std(listener)?;
-                loop {
-                    let accepted = listener.accept().await;
-                    answer_on(accepted.map(|(stream, _)| stream), &source).await;
-                }
+                let accept = |cx: &mut Context<'_>| listener.poll_accept(cx).map_ok(|(it, _)| it);
+                Ok(questions::serve(accept, ALLOWANCE, source).await)
             }
         }
     }
@@ -121,7 +114,9 @@ impl Source {
         volumes::register(&registry, &*self.verbs)?;
         TextEncoder::new().encode_to_string(&registry.gather())
     }
+}
 
+impl Answer for Source {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.uri().path() != "/metrics" {
             return plain(
@@ -154,32 +149,4 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 fn failed(error: &dyn std::error::Error) -> Response<Full<Bytes>> {
     tracing::error!(%error, "metrics could not be told");
     plain(StatusCode::INTERNAL_SERVER_ERROR, "see the daemon's log\n".to_owned())
-}
-
-async fn answer_on<S>(accepted: io::Result<S>, source: &Arc<Source>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    match accepted {
-        Ok(stream) => drop(tokio::spawn(connection(stream, Arc::clone(source)))),
-        Err(error) => {
-            tracing::warn!(%error, "could not accept a connection that asks for metrics");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-    }
-}
-
-async fn connection<S>(stream: S, source: Arc<Source>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let answer = service_fn(move |request| {
-        let source = Arc::clone(&source);
-        async move { Ok::<_, Infallible>(source.answer(request).await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    if let Err(error) = pin!(builder.serve_connection(TokioIo::new(stream), answer)).await {
-        tracing::debug!(%error, "a connection that asks for metrics ended early");
-    }
 }
