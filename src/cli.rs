@@ -18,6 +18,7 @@ mod settings;
 mod snapshots;
 mod support;
 mod table;
+mod ui;
 mod volumes;
 
 pub use outcome::{Exit, Failure, Outcome};
@@ -107,6 +108,8 @@ enum Command {
     Doctor(Daemon),
     /// Print all that a person who helps will ask for, without secrets
     Support(Daemon),
+    /// Serve a page for people, which only looks
+    Ui(ui::Ui),
     /// Run the daemon
     Serve(Daemon),
     /// Show the versions of this program and of the daemon
@@ -167,6 +170,7 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
         Command::Catalog(catalog) => catalog.run(&tool()?),
         Command::Doctor(_) => doctor::run(of_command, &tool()?),
         Command::Support(_) => support::run(of_command, &tool()?),
+        Command::Ui(ui) => ui.run(of_command),
         Command::Serve(_) => serve::run(of_command),
         Command::Version => version(&tool()?),
         Command::Completions(completions) => Ok(completions.run(Cli::command())),

@@ -32,6 +32,7 @@ pub use exit::end_process;
 pub use freeze::{Freezing, Frozen, Stood};
 pub use hooks::{AfterFailure, Hooks};
 pub use kernel::kernel_entry;
+pub(crate) use kernel::{close_inherited, privileges};
 pub use linux::{LinuxSettings, LinuxSystem};
 pub(crate) use mapper::loop_devices;
 pub use old_files::OldFiles;

@@ -168,22 +168,12 @@ impl Ls {
                 of.name.clone(),
                 or_dash(of.created.map(moment)),
                 or_dash(of.consistency),
-                or_dash(of.by.as_ref().map(maker)),
+                or_dash(of.by.as_ref().map(Maker::as_str)),
                 or_dash(of.stood_still_ms.map(|ms| format!("{ms} ms"))),
                 notes.join(", "),
             ]);
         }
         table.print()
-    }
-}
-
-fn maker(by: &Maker) -> &'static str {
-    match by {
-        Maker::Hand => "hand",
-        Maker::Schedule { .. } => "schedule",
-        Maker::Safety => "safety",
-        Maker::Clone { .. } => "clone",
-        Maker::Other(_) => "other",
     }
 }
 

@@ -156,13 +156,15 @@ fn inspection(inspection: &Inspection) -> String {
     table.print()
 }
 
-fn under_way(task: &TaskView) -> String {
+/// What is being done to a volume, and how far it is.
+pub(super) fn under_way(task: &TaskView) -> String {
     let percent = task.done.saturating_mul(100).checked_div(task.total);
     let far = percent.map_or_else(String::new, |percent| format!(", {percent} % done"));
     format!("{} since {}{far}", task.what.as_str(), moment(task.since))
 }
 
-fn made_of(origin: &OriginView) -> String {
+/// What a volume was made of, and what ties it to that.
+pub(super) fn made_of(origin: &OriginView) -> String {
     let percent = origin.percent.map(|percent| format!(", {percent} % copied")).unwrap_or_default();
     let tie = match origin.tie {
         Tie::Copying => "being copied",

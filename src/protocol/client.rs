@@ -4,6 +4,7 @@
 //! on: that the daemon is not running is told from that it may not be asked, and from what it
 //! refused. One connection for each call: the tool makes one or two and ends.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -325,6 +326,11 @@ impl AdminClient {
         self.get("doctor").await.map(|Findings { findings }| findings)
     }
 
+    /// The answer to a question, refusals included, as the daemon wrote it.
+    pub(super) async fn question(&self, path: &str) -> Result<(StatusCode, Bytes)> {
+        self.within(LIMIT, self.exchange(Method::GET, path, Bytes::new())).await
+    }
+
     async fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
         self.call(Method::GET, path, Bytes::new(), LIMIT).await
     }
@@ -341,12 +347,14 @@ impl AdminClient {
         body: Bytes,
         limit: Duration,
     ) -> Result<A> {
-        let limit = self.limit.unwrap_or(limit);
-        let exchange = self.exchange(method, path, body);
-        let (status, answer) = tokio::time::timeout(limit, exchange)
-            .await
-            .map_err(|_| ClientError::Timeout { socket: self.socket.clone(), limit })??;
+        let (status, answer) = self.within(limit, self.exchange(method, path, body)).await?;
         read_answer(status, &answer)
+    }
+
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let limit = self.limit.unwrap_or(limit);
+        let timeout = |_| ClientError::Timeout { socket: self.socket.clone(), limit };
+        tokio::time::timeout(limit, work).await.map_err(timeout)?
     }
 
     async fn exchange(

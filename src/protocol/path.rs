@@ -3,7 +3,7 @@
 /// `text` as one segment of a path: all but unreserved characters are encoded.
 ///
 /// A lone `.` or `..` stays as it is: both are refused as names, and no client of ours folds them.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
@@ -16,7 +16,7 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 /// The text of an encoded segment; `None` where an escape is broken or the bytes are no UTF-8.
-pub(super) fn decode(segment: &str) -> Option<String> {
+pub(crate) fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {

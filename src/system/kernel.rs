@@ -23,6 +23,7 @@ mod ioctl;
 mod key;
 mod loop_device;
 mod old_files;
+pub(crate) mod privileges;
 mod rbd;
 mod server;
 mod snapshot;
@@ -30,7 +31,7 @@ mod xattr;
 
 pub(crate) use cephfs::MountCephFs;
 pub(crate) use client::Held;
-pub(crate) use detach::Detach;
+pub(crate) use detach::{Detach, close_inherited};
 pub(crate) use freeze::Freeze;
 pub(crate) use key::ClientKey;
 pub(crate) use loop_device::{AttachedLoop, backing_file, path_in};

@@ -40,6 +40,20 @@ pub enum Maker {
     Other(Value),
 }
 
+impl Maker {
+    /// Who it was, in a word.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Hand => "hand",
+            Self::Schedule { .. } => "schedule",
+            Self::Safety => "safety",
+            Self::Clone { .. } => "clone",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
 /// What stands beside a snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotNote {

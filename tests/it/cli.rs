@@ -8,6 +8,7 @@ mod fake_daemon;
 mod serve;
 mod settings;
 mod support;
+mod ui;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

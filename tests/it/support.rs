@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod host;
 pub(crate) mod machine;
 pub(crate) mod outage;
+pub(crate) mod ui;
 
 /// How often a test that repeats is to do so, from `DOCKER_CEPH_REPEATS`: `few` (or nothing) is
 /// once, `full` is as often as pays, and a number is that number.

@@ -41,7 +41,7 @@ pub(crate) struct Detach {
 }
 
 /// Closes what a daemon without O_CLOEXEC on everything would hand on.
-pub(super) fn close_inherited() {
+pub(crate) fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let inherited: Vec<i32> = numbers.filter(|fd| *fd > 2).collect();

@@ -2,7 +2,7 @@
 
 use super::Program;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "ls",
     "inspect",
     "who",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 19] = [
     "schedule",
     "catalog",
     "doctor",
+    "ui",
     "serve",
     "version",
     "completions",
