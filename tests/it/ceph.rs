@@ -13,6 +13,7 @@ pub(crate) mod metrics;
 mod monitor;
 mod objects;
 mod outage;
+mod page;
 mod snapshots;
 mod subvolume_snapshots;
 mod subvolumes;

@@ -1,5 +1,6 @@
 //! What tests on real parts share.
 
+pub(crate) mod browser;
 pub(crate) mod caps;
 pub(crate) mod daemon;
 pub(crate) mod host;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::lab::{Running, unique};
 use super::snapshots::schedules::{create, idle_daemons};
+use crate::support::browser::free_port;
 use crate::support::daemon::{Daemon, Lab, timed, within};
 
 /// For a scrape, and the start of Prometheus.
@@ -25,11 +26,6 @@ fn program(name: &str) -> String {
 /// The alert rules and their tests, as they are shipped.
 fn rules(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/prometheus").join(name)
-}
-
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// What is answered there, if it is answered.
