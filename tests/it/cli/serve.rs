@@ -105,6 +105,7 @@ fn the_systemd_units_are_valid() {
         "docker-volume-ceph.service",
         "docker-volume-ceph.socket",
         "docker-volume-ceph-drain.service",
+        "docker-volume-ceph-ui.service",
         "docker-volume-ceph-snapshot@pg-data_1.service",
         "docker-volume-ceph-snapshot@pg-data_1.timer",
     ];

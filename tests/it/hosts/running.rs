@@ -40,6 +40,19 @@ fn live_restore(on: bool) -> String {
 
 const RELOAD: &str = "kill -HUP $(cut -d' ' -f1 /run/lab/dockerd)";
 
+/// The page is there, as its unit has it.
+fn assert_page(host: &Machine, volume: &str) {
+    host.run("systemctl start docker-volume-ceph-ui.service");
+    let page = host.run(
+        "timeout 60 bash -c '
+           until (exec 3<> /dev/tcp/127.0.0.1/9285) 2> /dev/null; do sleep 0.2; done
+           exec 3<> /dev/tcp/127.0.0.1/9285
+           printf \"GET / HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n\" >&3; cat <&3'",
+    );
+    assert!(page.contains(&format!("volume-{volume}")), "{page}");
+    assert_eq!(host.run("ps -o user= -C docker-ceph-ui"), "nobody");
+}
+
 /// Containers end, then the driver gives up what is left, then the network goes.
 #[test]
 fn a_host_that_shuts_down_under_load_leaves_its_volume_free_and_whole() {
@@ -48,6 +61,7 @@ fn a_host_that_shuts_down_under_load_leaves_its_volume_free_and_whole() {
         one.boot_with_systemd();
         one.load_image(IMAGE);
         let (volume, writer) = writing(one);
+        assert_page(one, &volume);
         // A mount that nobody will ever unmount: an engine that was killed leaves such.
         let left = one.volume(&[]);
         try_mount(one, &left).0.expect("mounted");
