@@ -11,8 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{built, on_engines, write};
-use crate::ceph::metrics::{free_port, get};
+use crate::ceph::metrics::get;
 use crate::engine::{RECORDER, SOON, VERIFIER, assert_recording, at_data, recorded};
+use crate::support::browser::free_port;
 use crate::support::daemon::{key_in, run, timed, within};
 use crate::support::host::{Docker, Host, text};
 
