@@ -36,8 +36,8 @@ use super::path;
 use super::questions::{self, Allowance, Answer};
 use crate::volume::VolumeName;
 
-/// The page asks a few things at a time, two of each volume that somebody looks at. A question takes no longer than a client
-/// waits for its answer.
+/// The page asks a few things at a time, two of each volume that somebody looks at. A question takes no
+/// longer than a client waits for its answer.
 const ALLOWANCE: Allowance = Allowance {
     head: Duration::from_secs(5),
     one_request_in: Some(Duration::from_secs(130)),

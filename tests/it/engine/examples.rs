@@ -6,7 +6,6 @@
 
 mod podman;
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Output;
 
@@ -15,6 +14,7 @@ use serde_json::Value;
 use super::SOON;
 use super::swarm::Bridge;
 use super::swarm::service::leave;
+use crate::support::browser::free_port;
 use crate::support::daemon::{run, timed, within};
 use crate::support::host::{Docker, EAGER, Host, NEWEST, on_newest, on_two, text};
 
@@ -147,12 +147,6 @@ fn compose_moves_a_database_to_another_host_with_its_rows_and_snapshots() {
     });
 }
 
-/// A port of the loopback that is free now.
-fn free_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port().to_string()
-}
-
 /// The words of curl, for so many seconds at most; the status and what it prints.
 fn curl(words: &[&str]) -> (String, String) {
     let status = "\n%{http_code}";
@@ -185,7 +179,7 @@ fn assert_shown(project: &Project, port: &str) {
 fn compose_runs_two_services_on_shared_uploads_one_of_which_cannot_write() {
     on_two(|one, other| {
         one.wipe(&["uploads"]);
-        let [upload, web, elsewhere] = [free_port(), free_port(), free_port()];
+        let [upload, web, elsewhere] = [(); 3].map(|()| free_port().to_string());
         for host in [&*one, &*other] {
             host.load_image("nginx:1");
         }
