@@ -20,7 +20,8 @@ const PLUGIN: &str = "managed";
 fn a_package_is_installed_upgraded_under_its_writers_and_removed_only_without_them() {
     on_two(|one, other| {
         let folder = tempfile::tempdir_in(one.network().folder()).expect("a folder");
-        let [old, new] = ["1.0", "1.1"].map(|version| package(folder.path(), version));
+        let old = package(folder.path(), "1.0");
+        let new = old.renumbered("1.1-1");
         one.power_off();
         one.boot_with_systemd_alone();
         one.load_image(IMAGE);

@@ -32,6 +32,21 @@ pub(crate) fn package(folder: &Path, version: &str) -> Package {
     Package { path: said("package").into(), sha256: said("sha256") }
 }
 
+impl Package {
+    /// The same as another version, which is repacked sooner than it is built.
+    pub(crate) fn renumbered(&self, version: &str) -> Self {
+        let path = self.path.with_file_name(format!("{version}.deb"));
+        let script = "dpkg-deb --raw-extract \"$0\" \"$1.d\" && \
+                      sed -i \"s/^Version: .*/Version: $2/\" \"$1.d/DEBIAN/control\" && \
+                      dpkg-deb --build \"$1.d\" \"$1\" && sha256sum < \"$1\"";
+        let mut command = timed(60, "sh");
+        command.args(["-ec", script]).arg(&self.path).arg(&path).arg(version).envs(QUICKLY);
+        let output = run(&mut command);
+        assert!(output.status.success(), "{output:?}");
+        Self { path, sha256: text(&output) }
+    }
+}
+
 /// A Debian with nothing but what apt needs.
 struct Debian {
     root: tempfile::TempDir,
@@ -88,9 +103,9 @@ impl Debian {
 #[test]
 fn a_clean_debian_installs_upgrades_removes_and_purges_it() {
     let folder = tempfile::tempdir().expect("a folder");
-    let [one, again, other] = [("a", "1.0"), ("b", "1.0"), ("c", "1.1")]
-        .map(|(name, version)| package(&folder.path().join(name), version));
+    let [one, again] = ["a", "b"].map(|name| package(&folder.path().join(name), "1.0"));
     assert_eq!(one.sha256, again.sha256, "the same program has the same bytes");
+    let other = one.renumbered("1.1-1");
 
     let debian = Debian::unpack();
     let before = debian.of_the_driver();
