@@ -25,6 +25,7 @@ pub use outcome::{Exit, Failure, Outcome};
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
@@ -178,6 +179,11 @@ fn dispatch(matches: &ArgMatches) -> Result<Outcome, Failure> {
     }
 }
 
+/// For everything but the daemon: one thread.
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
 /// What the operator's commands work with: the daemon, and how to print.
 #[derive(Debug)]
 struct Tool {
@@ -188,8 +194,7 @@ struct Tool {
 
 impl Tool {
     fn new(matches: &ArgMatches, json: bool) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let runtime = runtime().map_err(|error| Failure::new(Exit::Failed, error))?;
         Ok(Self { client: AdminClient::new(settings::socket(matches)?), json, runtime })
     }
 

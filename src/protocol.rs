@@ -36,7 +36,7 @@ mod jobs;
 mod metrics;
 pub(crate) mod path;
 pub(crate) mod questions;
-mod reply;
+pub(crate) mod reply;
 mod request_id;
 mod server;
 mod wire;

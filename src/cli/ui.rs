@@ -186,8 +186,7 @@ fn of_page(ended: io::Result<ExitStatus>) -> Result<Outcome, Failure> {
 
 fn runtime() -> Result<Runtime, Failure> {
     // One thread: privileges are given up thread by thread.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| failure("start the runtime", &error))
+    super::runtime().map_err(|error| failure("start the runtime", &error))
 }
 
 async fn told_to_end() -> Result<(), Failure> {

@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{ALLOW, HeaderValue};
+use hyper::{Method, Request, Response};
 use jiff::Timestamp;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -34,6 +34,7 @@ use super::admin::{Kind, PREFIX, Refusal};
 use super::client::AdminClient;
 use super::path;
 use super::questions::{self, Allowance, Answer};
+use super::reply::{JSON, body, response, status_of};
 use crate::volume::VolumeName;
 
 /// The page asks a few things at a time, two of each volume that somebody looks at. A question takes no
@@ -104,7 +105,7 @@ impl Answer for Asking {
             return refusal(Kind::NoSuchPath, "the gate lets nothing through to that path");
         };
         match self.0.question(&path).await {
-            Ok((status, body)) => json(status, body),
+            Ok((status, body)) => response(status, JSON, body),
             Err(error) => refusal(Kind::Unavailable, &error.to_string()),
         }
     }
@@ -130,17 +131,7 @@ fn allowed(path: &str) -> Option<String> {
 }
 
 fn refusal(kind: Kind, error: &str) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(kind.status()).expect("kinds have valid statuses");
-    let refusal = Refusal { error: error.to_owned(), kind };
-    json(status, serde_json::to_vec(&refusal).expect("plain data").into())
-}
-
-fn json(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
+    response(status_of(kind), JSON, body(&Refusal { error: error.to_owned(), kind }))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::header::ALLOW;
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, UnixListener};
@@ -37,6 +37,7 @@ pub(super) use requests::Requests;
 
 use super::Verbs;
 use super::questions::{self, Allowance, Answer};
+use super::reply::response;
 use super::socket::{DEFAULT_MODE, Listening, SocketError, SocketFile, listen_on};
 
 /// What all names begin with.
@@ -119,34 +120,25 @@ impl Source {
 impl Answer for Source {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.uri().path() != "/metrics" {
-            return plain(
-                StatusCode::NOT_FOUND,
-                "there is /metrics, and nothing else\n".to_owned(),
-            );
+            let text = "there is /metrics, and nothing else\n";
+            return response(StatusCode::NOT_FOUND, TEXT_FORMAT, text);
         }
         if request.method() != Method::GET {
-            let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "GET it\n".to_owned());
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT_FORMAT, "GET it\n");
             refused.headers_mut().insert(ALLOW, "GET".parse().expect("a header's value"));
             return refused;
         }
         let _turn = self.one_at_a_time.lock().await;
         let source = Arc::clone(&self);
         match tokio::task::spawn_blocking(move || source.text()).await {
-            Ok(Ok(text)) => plain(StatusCode::OK, text),
+            Ok(Ok(text)) => response(StatusCode::OK, TEXT_FORMAT, text),
             Ok(Err(error)) => failed(&error),
             Err(error) => failed(&error),
         }
     }
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, TEXT_FORMAT.parse().expect("a header's value"));
-    response
-}
-
 fn failed(error: &dyn std::error::Error) -> Response<Full<Bytes>> {
     tracing::error!(%error, "metrics could not be told");
-    plain(StatusCode::INTERNAL_SERVER_ERROR, "see the daemon's log\n".to_owned())
+    response(StatusCode::INTERNAL_SERVER_ERROR, TEXT_FORMAT, "see the daemon's log\n")
 }

@@ -27,7 +27,7 @@ enum Error {
     Admin(Refusal),
 }
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// The connection is closed with no byte of an answer, because any answer would be a lie.
 ///
@@ -56,9 +56,8 @@ impl Reply {
 
     /// An error to the operator's tool.
     pub(super) fn refusal(kind: Kind, error: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(kind.status()).expect("kinds have valid statuses");
         let error = Some(Error::Admin(Refusal { error: error.into(), kind }));
-        Self { error, ..Self::new(status, JSON, Full::default()) }
+        Self { error, ..Self::new(status_of(kind), JSON, Full::default()) }
     }
 
     /// What a verb answered, to the operator's tool.
@@ -83,15 +82,29 @@ impl Reply {
     }
 
     fn new(status: StatusCode, content_type: &'static str, body: Full<Bytes>) -> Self {
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let content_type = header::HeaderValue::from_static(content_type);
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        Self { response, mount: None, error: None }
+        Self { response: response(status, content_type, body), mount: None, error: None }
     }
 }
 
-fn body(answer: &impl Serialize) -> Full<Bytes> {
+/// An answer of that type.
+pub(crate) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Full<Bytes>>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let content_type = header::HeaderValue::from_static(content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// The status of a refusal.
+pub(super) fn status_of(kind: Kind) -> StatusCode {
+    StatusCode::from_u16(kind.status()).expect("kinds have valid statuses")
+}
+
+pub(super) fn body(answer: &impl Serialize) -> Full<Bytes> {
     let body = serde_json::to_vec(answer).expect("answers are plain data with text keys");
     Full::from(body)
 }

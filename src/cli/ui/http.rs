@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use super::reader::Reader;
 use super::{overview, volume};
 use crate::protocol::path;
 use crate::protocol::questions::{self, Allowance, Answer};
+use crate::protocol::reply::response;
 use crate::volume::VolumeName;
 
 /// A browser that is told to wait has its answer in a few seconds.
@@ -160,12 +161,11 @@ fn volume_of(path: &str) -> Option<VolumeName> {
 fn respond(
     status: StatusCode,
     content_type: &'static str,
-    body: impl Into<Bytes>,
+    body: impl Into<Full<Bytes>>,
 ) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers: &mut HeaderMap = response.headers_mut();
-    for (name, value) in [("content-type", content_type)].into_iter().chain(HEADERS) {
+    let mut response = response(status, content_type, body);
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     response
