@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use docker_volume_ceph::system::{Freezing, Frozen};
 
 use super::*;
+use crate::support::daemon::processes;
 
 const LONG: Duration = Duration::from_secs(60);
 /// A test binary's test of this name, run as a process of its own, is the daemon that is killed.
@@ -62,13 +63,11 @@ impl Writer {
 
 /// The process that has the mountpoint itself open, other than ourselves.
 fn freezer(target: &Path) -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").expect("procfs").flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let has_it = |pid: &u32| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|path| path == target)
     };
-    numbers.filter(|pid| *pid != std::process::id()).find(has_it)
+    processes().filter(|pid| *pid != std::process::id()).find(has_it)
 }
 
 /// Does a SIGKILL wait for the kernel to let the process go?

@@ -429,15 +429,19 @@ pub(crate) fn loops_below(folder: &str) -> Vec<String> {
     ours.map(|device| format!("/dev/{}", device.file_name().to_string_lossy())).collect()
 }
 
+/// All processes of this machine, by their numbers.
+pub(crate) fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Processes with the folder in their arguments; the daemon itself is none of them.
 pub(crate) fn processes_naming(folder: &str) -> Vec<String> {
-    let processes = fs::read_dir("/proc").expect("procfs is mounted").flatten();
-    let named = processes.filter_map(|process| {
-        let arguments = fs::read(process.path().join("cmdline")).ok()?;
+    let named = processes().filter_map(|process| {
+        let arguments = fs::read(format!("/proc/{process}/cmdline")).ok()?;
         let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
         let daemon = arguments.contains(" serve ");
-        (arguments.contains(folder) && !daemon)
-            .then(|| format!("process {}: {arguments}", process.file_name().to_string_lossy()))
+        (arguments.contains(folder) && !daemon).then(|| format!("process {process}: {arguments}"))
     });
     named.collect()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::daemon::within;
+use super::daemon::{processes, within};
 
 /// For an answer, and for an end.
 const SOON: Duration = Duration::from_secs(20);
@@ -48,10 +48,8 @@ impl Ui {
 
     /// The process that serves the page for it.
     pub(crate) fn server(&self) -> Option<u32> {
-        let processes = fs::read_dir("/proc").expect("procfs").flatten();
-        let mut numbers = processes.filter_map(|of| of.file_name().to_str()?.parse::<u32>().ok());
         let parent = self.pid().to_string();
-        numbers.find(|pid| status(*pid, "PPid").is_some_and(|of| of == parent))
+        processes().find(|pid| status(*pid, "PPid").is_some_and(|of| of == parent))
     }
 
     /// The answer to a request for a path, for this host.

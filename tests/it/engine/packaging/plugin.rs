@@ -14,7 +14,7 @@ use super::{built, on_engines, write};
 use crate::ceph::metrics::get;
 use crate::engine::{RECORDER, SOON, VERIFIER, assert_recording, at_data, recorded};
 use crate::support::browser::free_port;
-use crate::support::daemon::{key_in, run, timed, within};
+use crate::support::daemon::{key_in, processes, run, timed, within};
 use crate::support::host::{Docker, Host, text};
 
 /// The plugin's name, and so the driver's.
@@ -133,14 +133,12 @@ fn id(host: &Host) -> String {
 /// The process of the plugin: the one daemon that runs in a plugin's root file system.
 fn process_of(host: &Host) -> u32 {
     let groups = format!("/{}", id(host));
-    let processes = fs::read_dir("/proc").expect("processes").flatten();
-    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let ours = |number: &u32| {
         let read = |file: &str| fs::read_to_string(format!("/proc/{number}/{file}"));
         read("comm").is_ok_and(|name| name.trim() == "docker-ceph")
             && read("cgroup").is_ok_and(|text| text.contains(&groups))
     };
-    numbers.into_iter().find(ours).expect("the plugin runs")
+    processes().find(ours).expect("the plugin runs")
 }
 
 /// Ends the writer; the next container has its volume, and finds every acknowledged record.
